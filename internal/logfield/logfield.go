@@ -1,0 +1,25 @@
+// Package logfield is the vocabulary of the fields of log lines: every
+// package names a thing by the word given here, so that one search finds it.
+package logfield
+
+// The words of docs/ARCHITECTURE.md, "Words".
+const (
+	Group      = "group"
+	Node       = "node"
+	Service    = "service"
+	RealServer = "real_server"
+	VIP        = "vip"
+	Interface  = "interface"
+	Lock       = "lock"
+	Epoch      = "epoch"
+	Reason     = "reason"
+	From       = "from"
+	To         = "to"
+	Session    = "session"
+	Server     = "server"
+	Path       = "path"
+	Took       = "took"
+	Deadline   = "lease_left"
+	Check      = "check"
+	Remedy     = "remedy"
+)
