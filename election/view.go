@@ -1,0 +1,141 @@
+package election
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// view is what the last observation of a group told.
+type view struct {
+	seen    bool // there was one
+	queue   bool // the queue exists
+	exists  bool // the record exists
+	record  Record
+	problem string // why the record is not understood
+	version int32
+	created int64 // czxid
+	changed int64 // mzxid, the newest seen
+
+	queueVersion  int32
+	queueAnswered bool // queueVersion was read before the record
+
+	named        bool // the lock that the record names exists
+	namedVersion int32
+
+	locks []waiter // parsed, by sequence
+
+	// situation is what has to stay as it is for a take-over; since is the
+	// time after the reply that first showed it.
+	situation situation
+	since     time.Duration
+}
+
+// waiter is a lock in the queue.
+type waiter struct {
+	LockName
+	priority int
+}
+
+// situation is comparable: while it stays equal, the wait goes on.
+type situation struct {
+	kind    situationKind
+	lock    string // the lock named in the record
+	version int32  // of that lock, or of the record
+	created int64  // czxid of the record
+}
+
+type situationKind uint8
+
+const (
+	situationNone     situationKind = iota
+	situationReleased               // receipt, and the lock is gone
+	situationFrozen                 // holding, and the lock keeps its version
+	situationGone                   // holding, and the lock is gone without a receipt
+	situationUnknown                // the record names nobody
+	situationMissing                // no record
+)
+
+// look takes in an observation. It reports false for one that is older than
+// what was seen before: after ZooKeeper was restored from a backup, or from a
+// lagging server in a new session. Such an observation proves nothing.
+func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) bool {
+	if o.RecordExists && o.RecordChanged < v.changed {
+		return false
+	}
+	v.seen, v.queue, v.exists = true, o.QueueExists, o.RecordExists
+	v.queueVersion, v.queueAnswered = o.QueueVersion, withQueueVersion
+	v.record, v.problem = Record{}, ""
+	if o.RecordExists {
+		record, err := DecodeRecord(o.Record)
+		if err != nil {
+			v.problem = err.Error()
+		}
+		v.record, v.version = record, o.RecordVersion
+		v.created, v.changed = o.RecordCreated, o.RecordChanged
+	}
+	v.named, v.namedVersion = o.NamedExists, o.NamedVersion
+	v.locks = parseWaiters(o.Locks)
+	if s := v.situationNow(); s != v.situation {
+		v.situation, v.since = s, now
+	}
+	return true
+}
+
+func parseWaiters(seen []LockSeen) []waiter {
+	var ws []waiter
+	for _, l := range seen {
+		if n, err := ParseLockName(l.Name); err == nil {
+			ws = append(ws, waiter{n, l.Priority})
+		}
+	}
+	slices.SortFunc(ws, func(a, b waiter) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return ws
+}
+
+// situationNow classifies the view by the acquire rules of docs/SAFETY.md.
+func (v *view) situationNow() situation {
+	s := situation{lock: v.record.Lock, created: v.created}
+	switch {
+	case !v.exists:
+		return situation{kind: situationMissing}
+	case v.problem != "":
+		return situation{}
+	case v.record.State == StateUnknown:
+		return situation{kind: situationUnknown, created: v.created}
+	case v.record.State == StateReleased && !v.named:
+		s.kind, s.version = situationReleased, v.version
+	case v.record.State == StateReleased:
+		return situation{} // a receipt whose lock still stands is nobody's
+	case v.named:
+		s.kind, s.version = situationFrozen, v.namedVersion
+	default:
+		s.kind = situationGone
+	}
+	return s
+}
+
+// find returns the lock of that name in the queue.
+func (v *view) find(name LockName) (waiter, bool) {
+	i := slices.IndexFunc(v.locks, func(w waiter) bool { return w.LockName == name })
+	if i < 0 {
+		return waiter{}, false
+	}
+	return v.locks[i], true
+}
+
+// rank returns how many waiters are ahead of the lock; the holder is none.
+func (v *view) rank(own LockName) int {
+	n := 0
+	for _, w := range v.locks {
+		if w.Sequence < own.Sequence && !v.holds(w.LockName) {
+			n++
+		}
+	}
+	return n
+}
+
+// holds reports whether the record says that this lock holds.
+func (v *view) holds(l LockName) bool {
+	return v.exists && v.record.State == StateHolding && v.record.Lock == l.String()
+}
