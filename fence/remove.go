@@ -1,0 +1,245 @@
+package fence
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/zklvs/zklvs/internal/logfield"
+)
+
+// removeTries is how often removal and dump are repeated before a fence reports
+// that it failed. Its caller tries again.
+const removeTries = 3
+
+// Fence makes this host stop answering for a group under one lock: it removes
+// the holding's VIPs from every interface but lo and returns nil only when the
+// kernel's dump shows none of them. It is final for the lock: Bind and Extend
+// for it are refused from the moment of the call, one in flight is stopped at
+// its next kernel act and waited for. After an error the caller must call it
+// again until it succeeds. Fencing what is not bound only remembers the lock.
+//
+// Finality goes by the lock's name, which is never used twice, and not by its
+// epoch: a record that was deleted by hand and made anew counts epochs from the
+// start.
+func (h *Host) Fence(hold Holding, reason string) error {
+	if err := hold.validate(); err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	start := h.now()
+	g := h.group(hold.Group)
+	h.mu.Lock()
+	g.fenced.add(hold.Lock)
+	h.mu.Unlock()
+	g.act.Lock()
+	defer g.act.Unlock()
+	if g.held == nil || g.held.Lock != hold.Lock {
+		return nil
+	}
+	vips := g.held.vips
+	if err := h.release(g); err != nil {
+		return fmt.Errorf("fence group %s: %w", hold.Group, err)
+	}
+	h.log.Info("fenced: no VIP of the group is bound here any more", zap.String(logfield.Group, hold.Group),
+		zap.Stringers(logfield.VIP, vips), zap.String(logfield.Lock, hold.Lock),
+		zap.String(logfield.Reason, reason), zap.Duration(logfield.Took, h.now()-start))
+	return nil
+}
+
+// release removes everything that is held, verified. The caller holds g.act.
+func (h *Host) release(g *group) error {
+	if err := h.removeAll(among(g.held.vips)); err != nil {
+		return err
+	}
+	name := g.held.Group
+	g.held = nil
+	h.publish(g)
+	h.keep(name, nil)
+	return nil
+}
+
+// Sweep removes what an earlier life of this process left bound, verified, and
+// returns what it found. Only addresses of the form that this package binds (a
+// /32 with a short lifetime on the interface noted) are touched.
+func (h *Host) Sweep() ([]VIP, error) {
+	h.sweeping.Lock()
+	defer h.sweeping.Unlock()
+	left := h.claims.leftovers()
+	table, err := h.kernel.Addresses()
+	if err != nil {
+		return nil, fmt.Errorf("remove leftovers: %w", err)
+	}
+	found := slices.DeleteFunc(slices.Clone(left), func(v VIP) bool { return !slices.ContainsFunc(table, ownForm(v).match) })
+	for _, v := range left {
+		if h.claims.owned(v.Address) {
+			continue // bound again, by this life
+		}
+		if err := h.removeAll(ownForm(v)); err != nil {
+			return found, fmt.Errorf("remove leftovers: %w", err)
+		}
+	}
+	if err := h.claims.forget(left); err != nil {
+		return found, fmt.Errorf("remove leftovers: %w", err)
+	}
+	return found, nil
+}
+
+// RemoveForeign is the standby's check that this host does not answer for VIPs
+// that it does not hold: it removes each that is bound on an interface other
+// than lo, whoever bound it, and returns what it removed. VIPs on lo are left
+// (a real server hides them there) and returned as hidden. A VIP held by some
+// group of this host is passed over; one that looks like the host's own
+// address is left, with ErrOwnAddress.
+func (h *Host) RemoveForeign(vips []VIP) (removed, hidden []Address, err error) {
+	h.sweeping.Lock()
+	defer h.sweeping.Unlock()
+	table, err := h.kernel.Addresses()
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for VIPs that are not held: %w", err)
+	}
+	var errs []error
+	for _, v := range vips {
+		if h.claims.owned(v.Address) {
+			continue
+		}
+		here := filter(table, func(a Address) bool { return a.Prefix.Addr() == v.Address && a.Interface != "lo" })
+		hidden = append(hidden, filter(table, func(a Address) bool { return a.Prefix.Addr() == v.Address && a.Interface == "lo" })...)
+		if len(here) == 0 {
+			continue
+		}
+		err := refuseOwn(table, v.Address)
+		if err == nil {
+			err = h.removeAll(among([]VIP{v}))
+		}
+		if err == nil {
+			removed = append(removed, here...)
+		}
+		errs = append(errs, err)
+	}
+	return removed, hidden, errors.Join(errs...)
+}
+
+// target says which addresses are to go, and why, for the log.
+type target struct {
+	match func(Address) bool
+	why   string // empty: not worth a line
+}
+
+// among matches every copy of the VIPs that answers: on any interface but lo,
+// with any prefix length.
+func among(vips []VIP) target {
+	return target{match: func(a Address) bool {
+		return a.Interface != "lo" && slices.ContainsFunc(vips, func(v VIP) bool { return v.Address == a.Prefix.Addr() })
+	}}
+}
+
+// strays matches copies of bound VIPs in a form in which we do not bind them: with
+// another prefix length, with a peer, or on another interface.
+func strays(vips []VIP) target {
+	all := among(vips)
+	return target{why: "a copy of a bound VIP that is not ours", match: func(a Address) bool {
+		return all.match(a) && !slices.ContainsFunc(vips, a.is32)
+	}}
+}
+
+// ownForm matches v as this package binds it.
+func ownForm(v VIP) target {
+	return target{why: "left by an earlier life", match: func(a Address) bool { return a.is32(v) && a.expiring() }}
+}
+
+// removeAll removes the addresses that match until a dump shows none.
+func (h *Host) removeAll(t target) error {
+	var last []Address
+	var errs error
+	for range removeTries {
+		table, err := h.kernel.Addresses()
+		if err != nil {
+			errs = err
+			continue
+		}
+		last = filter(table, t.match)
+		if len(last) == 0 {
+			return nil
+		}
+		errs = nil
+		for _, a := range last {
+			errs = errors.Join(errs, h.removeOne(table, a, t))
+		}
+	}
+	table, err := h.kernel.Addresses()
+	if err != nil {
+		return fmt.Errorf("verify removal: %w", errors.Join(errs, err))
+	}
+	if last = filter(table, t.match); len(last) == 0 {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("verify removal: still bound: %v", last), errs)
+}
+
+// removeOne removes one address, and puts back the host's own that went with it:
+// unless promote_secondaries is set, the kernel removes all secondary
+// addresses of a subnet with its primary one (__inet_del_ifa, net/ipv4/devinet.c).
+func (h *Host) removeOne(before []Address, a Address, t target) error {
+	if t.why != "" {
+		h.log.Warn("removing an address: "+t.why, zap.String(logfield.VIP, a.String()), zap.String(logfield.Interface, a.Interface))
+	}
+	if err := h.kernel.Remove(a); err != nil {
+		return err
+	}
+	if a.Prefix.Bits() == 32 {
+		return nil // has no secondaries
+	}
+	after, err := h.kernel.Addresses()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, b := range before {
+		if !dependsOn(b, a) || t.match(b) || slices.ContainsFunc(after, func(c Address) bool { return c.key() == b.key() }) {
+			continue
+		}
+		h.log.Warn("the kernel removed this host's own address along with a VIP of its subnet: put back",
+			zap.String(logfield.VIP, a.String()), zap.String(logfield.Interface, b.Interface), zap.Stringer("address", b.Prefix))
+		errs = append(errs, h.kernel.Replace(b))
+	}
+	return errors.Join(errs...)
+}
+
+// dependsOn reports whether the kernel may remove b along with a.
+func dependsOn(b, a Address) bool {
+	return b.Interface == a.Interface && b.key() != a.key() && b.Prefix.Masked() == a.Prefix.Masked()
+}
+
+// relabel removes a /32 that is there with another label: the kernel keeps
+// the label when an address is replaced.
+func (h *Host) relabel(table []Address, v VIP) error {
+	for _, a := range table {
+		if !a.is32(v) || a.Label == v.label() {
+			continue
+		}
+		if err := h.removeOne(table, a, target{why: "it has another label than the VIP"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuseOwn reports ErrOwnAddress if address is bound, not by us, as the only
+// address of an interface: then it is more likely this host's own than a VIP,
+// and to take it over could cut the host off.
+func refuseOwn(table []Address, address netip.Addr) error {
+	for _, a := range table {
+		if a.Prefix.Addr() != address || a.Interface == "lo" || (a.Prefix.Bits() == 32 && a.expiring()) {
+			continue
+		}
+		others := func(b Address) bool { return b.Interface == a.Interface && b.Prefix.Addr() != address }
+		if !slices.ContainsFunc(table, others) {
+			return fmt.Errorf("VIP %v: %w (%v is the only address of %s): if it is not, remove it with `ip address del %v dev %s`",
+				address, ErrOwnAddress, a.Prefix, a.Interface, a.Prefix, a.Interface)
+		}
+	}
+	return nil
+}
