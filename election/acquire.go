@@ -84,6 +84,7 @@ func (g *group) begin(now time.Duration, epoch uint64, lease time.Duration, vers
 	g.phase, g.epoch, g.lease, g.version = PhaseHolding, epoch, lease, version
 	g.maxEpoch = max(g.maxEpoch, epoch)
 	g.deadline, g.nextRenew, g.why = 0, now+g.m.cfg.Timing.Renew, ""
+	g.better, g.betterSince = LockName{}, 0
 	g.nextObserve = now
 }
 
