@@ -1,0 +1,180 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Every default of every document stands in this file, and nowhere else.
+
+const (
+	// MaxLease is Lmax of docs/ARCHITECTURE.md: no lease plus fence lateness
+	// may exceed it, because a take-over of a group in an unknown state waits
+	// for the longest lease that anybody could have had.
+	MaxLease = 10 * time.Second
+	// MinLease is the shortest lease that is accepted.
+	MinLease = time.Second
+
+	// DefaultPriority is that of a director which a group's priority does not
+	// name.
+	DefaultPriority = 100
+
+	// LocalFile is where a director's own file stands.
+	LocalFile = "/etc/zklvs/zklvs.yaml"
+
+	zookeeperPort = 2181
+)
+
+// DefaultLocal is a director's file that says nothing.
+func DefaultLocal() Local {
+	return Local{
+		ZooKeeper: ZooKeeper{SessionTimeout: 6 * time.Second},
+		RunDir:    "/run/zklvs",
+		ExecDir:   "/etc/zklvs/exec.d",
+	}
+}
+
+// DefaultCluster is a cluster's document that says nothing, also used where
+// there is none.
+func DefaultCluster() Cluster {
+	return Cluster{
+		Lease:             3 * time.Second,
+		Drift:             0.1, // chrony may slew by 8%
+		GARPRefresh:       time.Minute,
+		OnZooKeeperLoss:   Fence,
+		IPVSCheckInterval: time.Second,
+	}
+}
+
+// DefaultGroup is a group without VIPs.
+func DefaultGroup() Group {
+	return Group{Fitness: Fitness{Backoff: 5 * time.Second}}
+}
+
+// DefaultGateway is the gateway check of a group that has one: unfit after
+// about 3 s without an answer.
+func DefaultGateway() Gateway {
+	return Gateway{Interval: time.Second, Timeout: time.Second, Fall: 3, Rise: 2}
+}
+
+// DefaultScript is the script check of a group that has one.
+func DefaultScript() Script {
+	return Script{Interval: 5 * time.Second, Timeout: 5 * time.Second, Fall: 2, Rise: 2}
+}
+
+// DefaultService is a service without address and real servers.
+func DefaultService() Service {
+	return Service{
+		Scheduler: "wlc", // as ipvsadm and keepalived
+		Forward:   DR,    // as ipvsadm; keepalived's is NAT
+		OnFailure: Remove,
+	}
+}
+
+// DefaultCheck is the timing of a check of a service that has one. One failed
+// probe and one failed retry take a real server out: with the values here, a
+// dead one is out within 5 s + 3 s + 1 s + 3 s = 12 s, a refusing one within 6 s.
+func DefaultCheck() Check {
+	return Check{
+		Interval:   5 * time.Second,
+		Timeout:    3 * time.Second,
+		Retries:    1,
+		RetryDelay: time.Second,
+		Rise:       1,
+		Fall:       1,
+	}
+}
+
+// DefaultHTTPCheck is the request of an HTTP check.
+func DefaultHTTPCheck() HTTPCheck {
+	return HTTPCheck{Path: "/", Status: []StatusRange{{200, 299}}}
+}
+
+// DefaultRealServer is a real server without address.
+func DefaultRealServer() RealServer { return RealServer{Weight: 1} }
+
+// Setting is one line of the documentation of the files.
+type Setting struct {
+	File    string // "local" (LocalFile) or "cluster" (what `zklvs apply` stores)
+	Setting string // such as services.<service>.check.interval
+	Default string // "required" if there is none, "-" if unset means absent
+	Meaning string
+}
+
+// Defaults lists every setting there is, in the order of the files.
+func Defaults() []Setting {
+	local, cluster, group, service := DefaultLocal(), DefaultCluster(), DefaultGroup(), DefaultService()
+	var list []Setting
+	list = settings(list, "local", "", local.schema().fields)
+	list = settings(list, "cluster", "cluster.", cluster.schema().fields)
+	list = settings(list, "cluster", "groups.<group>.", group.schema().fields)
+	return settings(list, "cluster", "services.<service>.", service.schema().fields)
+}
+
+func settings(list []Setting, file, prefix string, fields []field) []Setting {
+	for _, f := range fields {
+		s := Setting{File: file, Setting: prefix + f.name, Default: f.shown, Meaning: f.meaning}
+		if s.Default == "" {
+			s.Default = shownDefault(f)
+		}
+		list = append(list, s)
+		if f.codec.nested != nil {
+			list = settings(list, file, prefix+f.name+".", f.codec.nested())
+		}
+	}
+	return list
+}
+
+func shownDefault(f field) string {
+	if f.need == required {
+		return "required"
+	}
+	if s := f.codec.encode().inline(); s != "" {
+		return s
+	}
+	return "-"
+}
+
+// Renewal is the interval between renewals: Renew, or by default a sixth of the
+// lease, 500 ms at most.
+func (c Cluster) Renewal() time.Duration {
+	if c.Renew > 0 {
+		return c.Renew
+	}
+	return min(c.Lease/6, 500*time.Millisecond)
+}
+
+// PriorityOf is the priority of the director node in the group.
+func (g Group) PriorityOf(node string) int {
+	if p, ok := g.Priority[node]; ok {
+		return p
+	}
+	return DefaultPriority
+}
+
+// InterfaceOr is the interface of the group's VIPs on a director whose own
+// interface is local; "" if neither is known.
+func (g Group) InterfaceOr(local string) string {
+	if g.Interface != "" {
+		return g.Interface
+	}
+	return local
+}
+
+// Target is where the real server is checked: its own port, or the check's.
+func (c Check) Target(server netip.AddrPort) netip.AddrPort {
+	if c.Port == 0 {
+		return server
+	}
+	return netip.AddrPortFrom(server.Addr(), uint16(c.Port))
+}
+
+// Socket is the admin socket: ControlSocket, or by default one named after the
+// cluster in RunDir.
+func (l Local) Socket() string {
+	if l.ControlSocket != "" {
+		return l.ControlSocket
+	}
+	return fmt.Sprintf("%s/%s.sock", l.RunDir, l.Cluster)
+}

@@ -1,0 +1,163 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Group is the document spec/groups/<group>: VIPs that move together.
+type Group struct {
+	VIPs         []VIP          // at least one
+	Label        string         // of the addresses on the interface, such as eth0:2; may be ""
+	Interface    string         // "" for the director's own
+	Priority     map[string]int // by node, 1 to 254; see PriorityOf
+	Preempt      bool           // hand over to a ready standby of higher priority
+	PreemptDelay time.Duration  // after it has been ready for so long
+	Fitness      Fitness
+}
+
+// VIP is one address of a group. It is bound as a /32.
+type VIP struct {
+	Address netip.Addr
+}
+
+// Fitness is what a director must have to hold the group, besides the VIPs'
+// interface.
+type Fitness struct {
+	TrackInterfaces []string // must be up, with carrier
+	Gateway         *Gateway // must answer; nil: not checked
+	Script          *Script  // must succeed; nil: none
+	Backoff         time.Duration
+}
+
+// Gateway is an address that must answer to ARP or ping.
+type Gateway struct {
+	Address           netip.Addr
+	Interval, Timeout time.Duration
+	Fall, Rise        int
+}
+
+// Script is a program that must exit with 0. Exec is the name of an entry of
+// Local.ExecDir, never a path.
+type Script struct {
+	Exec              string
+	Interval, Timeout time.Duration
+	Fall, Rise        int
+}
+
+func (g *Group) schema() schema {
+	return schema{
+		what: "a mapping of the group's settings, such as {vips: [192.168.150.100]}",
+		fields: []field{
+			{name: "vips", codec: listOf(&g.VIPs, "IPv4 addresses", true, fresh[VIP], vip), need: required, meaning: "the addresses, [192.168.150.100, ...]; each is bound as a /32"},
+			{name: "label", codec: text(&g.Label, "a label", func(s string) error { return CheckLabel(s, "") }), meaning: "label of the addresses on the interface, such as \"eth0:2\""},
+			{name: "interface", codec: text(&g.Interface, "an interface", CheckInterface), shown: "the director's", meaning: "interface that gets the addresses"},
+			{name: "priority", codec: mapOf(&g.Priority, "a mapping from directors to 1..254, such as {node01: 150}", func(p *int) codec { return integer(p, 1, 254) }), shown: "100 each", meaning: "which director should hold, {node: 1 to 254}, higher first"},
+			{name: "preempt", codec: boolean(&g.Preempt), meaning: "hand over to a ready standby of higher priority"},
+			{name: "preempt_delay", codec: duration(&g.PreemptDelay, 0, time.Hour), meaning: "how long that standby must have been ready"},
+			{name: "fitness", codec: sub(g.Fitness.schema, func() schema { f := DefaultGroup().Fitness; return f.schema() }), meaning: "what a director needs to hold the group, besides the VIPs' interface"},
+		},
+		rule: g.rule,
+	}
+}
+
+func (g *Group) rule(v value) {
+	if g.VIPs != nil && len(g.VIPs) == 0 {
+		v.failAt(v.lineOf("vips", -1), "has no VIP; expected at least one address in vips")
+	}
+	seen := map[VIP]bool{}
+	for i, vip := range g.VIPs {
+		if vip.Address.IsValid() && seen[vip] {
+			v.failAt(v.lineOf("vips", i), "VIP %s is listed twice; expected it once", vip.Address)
+		}
+		seen[vip] = true
+	}
+	if g.Label != "" && g.Interface != "" {
+		if err := CheckLabel(g.Label, g.Interface); err != nil {
+			v.failAt(v.lineOf("label", -1), "label: %s", err)
+		}
+	}
+	if g.PreemptDelay > 0 && !g.Preempt {
+		v.warnAt(v.lineOf("preempt_delay", -1), "preempt_delay has no effect without preempt: true")
+	}
+}
+
+// vip is the codec of an address with an optional prefix, which is ignored.
+func vip(dst *VIP) codec {
+	const expected = "an IPv4 address, such as 192.168.150.100"
+	return codec{
+		decode: func(v value) {
+			s, ok := v.scalar(expected)
+			if !ok {
+				return
+			}
+			a, prefixed, err := parseVIP(s.text)
+			if err != nil {
+				v.failf("%s", err)
+				return
+			}
+			if prefixed {
+				v.warnAt(v.line, "the prefix of %s is ignored: a VIP is bound as %s/32", s.text, a)
+			}
+			dst.Address = a
+		},
+		encode: func() element { return scalarElement(dst.Address.String()) },
+	}
+}
+
+func parseVIP(s string) (a netip.Addr, prefixed bool, err error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Addr(), p.Bits() != p.Addr().BitLen(), checkAddr(p.Addr())
+	}
+	a, err = netip.ParseAddr(s)
+	if err != nil {
+		return a, false, fmt.Errorf("%q is no address; expected an IPv4 address, such as 192.168.150.100", printable(s))
+	}
+	return a, false, checkAddr(a)
+}
+
+func (f *Fitness) schema() schema {
+	return schema{
+		what: "a mapping such as {gateway: {address: 192.168.150.1}}",
+		fields: []field{
+			{name: "track_interfaces", codec: listOf(&f.TrackInterfaces, "interfaces", true, fresh[string], func(s *string) codec { return text(s, "an interface", CheckInterface) }), meaning: "further interfaces that must be up, with carrier, [eth1, ...]"},
+			{name: "gateway", codec: maybe(&f.Gateway, DefaultGateway, (*Gateway).schema), meaning: "an address that must answer to ARP or ping"},
+			{name: "script", codec: maybe(&f.Script, DefaultScript, (*Script).schema), meaning: "a program that must exit with 0"},
+			{name: "backoff", codec: duration(&f.Backoff, 0, time.Hour), meaning: "how long a director that became unfit must be fit before it queues again"},
+		},
+	}
+}
+
+func (g *Gateway) schema() schema {
+	return schema{
+		what: "a mapping such as {address: 192.168.150.1}",
+		fields: []field{
+			{name: "address", codec: addr(&g.Address), need: required, meaning: "IPv4 address of the gateway"},
+			{name: "interval", codec: duration(&g.Interval, 100*time.Millisecond, time.Hour), meaning: "between the beginnings of two checks"},
+			{name: "timeout", codec: duration(&g.Timeout, 10*time.Millisecond, time.Hour), meaning: "how long to wait for the answer"},
+			{name: "fall", codec: integer(&g.Fall, 1, 100), meaning: "failures in a row that make unfit"},
+			{name: "rise", codec: integer(&g.Rise, 1, 100), meaning: "successes in a row that make fit again"},
+		},
+	}
+}
+
+func (s *Script) schema() schema {
+	return schema{
+		what: "a mapping such as {exec: check-disk}",
+		fields: []field{
+			{name: "exec", codec: text(&s.Exec, "a name", checkScript), need: required, meaning: "name of a program in the director's exec_dir, never a path"},
+			{name: "interval", codec: duration(&s.Interval, 100*time.Millisecond, time.Hour), meaning: "between the beginnings of two runs"},
+			{name: "timeout", codec: duration(&s.Timeout, 10*time.Millisecond, time.Hour), meaning: "after which a run is killed and counts as failed"},
+			{name: "fall", codec: integer(&s.Fall, 1, 100), meaning: "failures in a row that make unfit"},
+			{name: "rise", codec: integer(&s.Rise, 1, 100), meaning: "successes in a row that make fit again"},
+		},
+	}
+}
+
+func checkScript(s string) error {
+	if !scriptPattern.MatchString(s) {
+		return fmt.Errorf("%q is no script; expected the name of a program in the director's exec_dir, of a-z, 0-9, '_', '.', '-', never a path", printable(s))
+	}
+	return nil
+}
