@@ -1,0 +1,108 @@
+package zk
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+)
+
+// run starts a session and ends it with the test.
+func run(t testing.TB, cfg Config) *Session {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = zaptest.NewLogger(t)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return s
+}
+
+func connected(t testing.TB, s *Session) State {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	st, err := s.WaitConnected(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func TestSessionCalls(t *testing.T) {
+	e := sharedEnsemble(t)
+	s := run(t, Config{Servers: e.clients(), SessionTimeout: 4 * time.Second})
+	st := connected(t, s)
+	if st.Timeout != 4*time.Second || st.ID == 0 || st.Generation != 1 {
+		t.Fatalf("state %+v: expected a first session of 4s", st)
+	}
+	ctx := context.Background()
+	if _, err := s.Create(ctx, "/calls", []byte("a"), Persistent); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Create(ctx, "/calls", nil, Persistent)
+	if !errors.Is(err, ErrNodeExists) {
+		t.Errorf("second create: %v", err)
+	}
+	sub := s.Subscribe()
+	defer sub.Close()
+	data, stat, err := s.GetW(ctx, "/calls")
+	if err != nil || string(data) != "a" || stat.Version != 0 {
+		t.Fatalf("get: %q %+v %v", data, stat, err)
+	}
+	if _, err := s.Set(ctx, "/calls", []byte("b"), 7); !errors.Is(err, ErrBadVersion) {
+		t.Errorf("set with a wrong version: %v", err)
+	}
+	if stat, err = s.Set(ctx, "/calls", []byte("b"), 0); err != nil || stat.Version != 1 {
+		t.Fatalf("set: %+v %v", stat, err)
+	}
+	eventually(t, time.Second, "the watch fires", func() bool {
+		f := sub.Fired()
+		return len(f) == 1 && f[0] == "/calls"
+	})
+	if _, ok, err := s.Exists(ctx, "/calls/none"); ok || err != nil {
+		t.Errorf("exists of nothing: %v %v", ok, err)
+	}
+	if _, _, err := s.Get(ctx, "/calls/none"); !errors.Is(err, ErrNoNode) {
+		t.Errorf("get of nothing: %v", err)
+	}
+	if err := s.Delete(ctx, "/calls", AnyVersion); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMultiNamesTheFailedOperation(t *testing.T) {
+	e := sharedEnsemble(t)
+	s := run(t, Config{Servers: e.clients()})
+	connected(t, s)
+	ctx := context.Background()
+	if _, err := s.Multi(ctx, OpCreate("/m", nil, Persistent), OpCreate("/m/a-", nil, EphemeralSequential)); err != nil {
+		t.Fatal(err)
+	}
+	results, err := s.Multi(ctx, OpCheck("/m", 0), OpSet("/m", nil, 5), OpDelete("/m", AnyVersion))
+	var e2 *Error
+	if !errors.As(err, &e2) || e2.Index != 1 || !errors.Is(err, ErrBadVersion) {
+		t.Fatalf("error %v: expected the second operation's version conflict", err)
+	}
+	want := []error{ErrAborted, ErrBadVersion, ErrAborted}
+	for i, r := range results {
+		if r.Err != want[i] {
+			t.Errorf("operation %d: %v, expected %v", i, r.Err, want[i])
+		}
+	}
+	kids, _, err := s.Children(ctx, "/m")
+	if err != nil || len(kids) != 1 {
+		t.Fatalf("children %v %v", kids, err)
+	}
+}

@@ -1,0 +1,160 @@
+package zk
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// Base is the znode under which every cluster has its own.
+const Base = "/zklvs"
+
+// Tree is one cluster's part of ZooKeeper: every path that this project uses
+// is built here. A name that is no plain name (see CheckName) is escaped, so
+// that whatever stands in a document or in a list of children cannot reach
+// another part of the tree.
+type Tree struct{ root string }
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// CheckName refuses what is not 1 to 128 letters, digits, dots, dashes and
+// underscores beginning with a letter or digit. kind is the word for it.
+func CheckName(kind, name string) error {
+	if plainName.MatchString(name) {
+		return nil
+	}
+	return fmt.Errorf("%s name %q: expected 1 to 128 letters, digits, '.', '-' and '_', beginning with a letter or digit", kind, name)
+}
+
+// NewTree is the tree of a cluster.
+func NewTree(cluster string) (Tree, error) {
+	if err := CheckName("cluster", cluster); err != nil {
+		return Tree{}, err
+	}
+	return Tree{root: Base + "/" + cluster}, nil
+}
+
+// join appends escaped names to the root.
+func (t Tree) join(names ...string) string {
+	var b strings.Builder
+	b.WriteString(t.root)
+	for _, n := range names {
+		b.WriteByte('/')
+		b.WriteString(escape(n))
+	}
+	return b.String()
+}
+
+func (t Tree) Root() string { return t.root } // /zklvs/<cluster>
+
+// The desired state. The data of Spec itself is the revision (see Revision).
+func (t Tree) Spec() string                { return t.join("spec") }
+func (t Tree) SpecCluster() string         { return t.join("spec", "cluster") }
+func (t Tree) SpecGroups() string          { return t.join("spec", "groups") }
+func (t Tree) SpecGroup(g string) string   { return t.join("spec", "groups", g) }
+func (t Tree) SpecServices() string        { return t.join("spec", "services") }
+func (t Tree) SpecService(s string) string { return t.join("spec", "services", s) }
+
+// The directors, each an ephemeral znode.
+func (t Tree) Directors() string           { return t.join("directors") }
+func (t Tree) Director(node string) string { return t.join("directors", node) }
+
+// The election of each group.
+func (t Tree) Groups() string             { return t.join("groups") }
+func (t Tree) Group(g string) string      { return t.join("groups", g) }
+func (t Tree) Election(g string) string   { return t.join("groups", g, "election") }
+func (t Tree) Lock(g, name string) string { return t.join("groups", g, "election", name) }
+func (t Tree) Record(g string) string     { return t.join("groups", g, "leader") }
+func (t Tree) History(g string) string    { return t.join("groups", g, "history") }
+
+// LockPrefix is the path to create a lock under, EphemeralSequential: the
+// server appends ten digits. The session id is written in hex, as ZooKeeper's
+// own tools show it.
+func (t Tree) LockPrefix(g, node string, session int64, random uint64) string {
+	return t.join("groups", g, "election", fmt.Sprintf("%s-%x-%016x-", node, uint64(session), random))
+}
+
+// The verdicts of each director's checks.
+func (t Tree) HealthRoot() string                        { return t.join("health") }
+func (t Tree) Health(node string) string                 { return t.join("health", node) }
+func (t Tree) HealthService(node, service string) string { return t.join("health", node, service) }
+
+// Real servers that registered themselves.
+func (t Tree) RealServersRoot() string           { return t.join("realservers") }
+func (t Tree) RealServers(service string) string { return t.join("realservers", service) }
+func (t Tree) RealServer(service string, a netip.AddrPort) string {
+	return t.join("realservers", service, a.String())
+}
+
+// The operator's words.
+func (t Tree) Operator() string { return t.join("operator") }
+func (t Tree) OperatorItem(names ...string) string {
+	return t.join(append([]string{"operator"}, names...)...)
+}
+
+// dirs are the persistent parents that every cluster has, parents first,
+// without the root.
+func (t Tree) dirs() []string {
+	return []string{t.Spec(), t.SpecGroups(), t.SpecServices(), t.Directors(), t.Groups(), t.HealthRoot(), t.RealServersRoot(), t.Operator()}
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// escape turns a name into one path element: letters, digits and ._-:[] stand
+// for themselves (an address with port needs the last three), every other byte
+// becomes %XX, and so do the dots of "." and "..". The empty name is "%".
+// Different names give different elements.
+func escape(name string) string {
+	if name == "" {
+		return "%"
+	}
+	var b strings.Builder
+	dots := name == "." || name == ".."
+	for i := range len(name) {
+		c := name[i]
+		if plainByte(c) && !dots {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hexDigits[c>>4])
+		b.WriteByte(hexDigits[c&15])
+	}
+	return b.String()
+}
+
+func plainByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-:[]", c) >= 0
+}
+
+// NameOf is the name that was escaped into a path element, such as one of a
+// list of children. An element that no name gives is returned as it stands.
+func NameOf(element string) string {
+	if element == "%" {
+		return ""
+	}
+	if !strings.Contains(element, "%") {
+		return element
+	}
+	var b strings.Builder
+	for i := 0; i < len(element); i++ {
+		if element[i] != '%' {
+			b.WriteByte(element[i])
+			continue
+		}
+		if i+2 >= len(element) {
+			return element
+		}
+		hi, lo := strings.IndexByte(hexDigits, element[i+1]), strings.IndexByte(hexDigits, element[i+2])
+		if hi < 0 || lo < 0 {
+			return element
+		}
+		b.WriteByte(byte(hi<<4 | lo))
+		i += 2
+	}
+	if escape(b.String()) != element {
+		return element
+	}
+	return b.String()
+}
