@@ -81,6 +81,8 @@ func (g *group) ineligible() string {
 	switch {
 	case g.m.stopping:
 		return "the director is shutting down"
+	case g.m.distrust != "":
+		return g.m.distrust
 	case g.m.refusal != "":
 		return g.m.refusal
 	}

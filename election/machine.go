@@ -51,6 +51,7 @@ type Machine struct {
 	connected bool
 	session   uint64
 	refusal   string // why the session must not be used, "" if it may
+	distrust  string // why ZooKeeper must not be trusted any more in this life
 	stopping  bool
 
 	pending *pending
@@ -130,6 +131,17 @@ func (m *Machine) Connected(now time.Duration, session uint64, timeout time.Dura
 		m.refusal = err.Error()
 		m.note(Note{Text: "refusing the session", Reason: m.refusal, Trouble: true})
 	}
+	return m.advance(now)
+}
+
+// Distrust tells that ZooKeeper lost or rewound its state. What this machine
+// knows may be undone there: it gives up everything and stays out for the rest
+// of its life, so that an operator looks first.
+func (m *Machine) Distrust(now time.Duration, reason string) []Action {
+	if m.distrust == "" {
+		m.note(Note{Text: "no longer trusting ZooKeeper", Reason: reason, Trouble: true})
+	}
+	m.distrust = reason
 	return m.advance(now)
 }
 

@@ -66,6 +66,7 @@ type host struct {
 	seen    int64
 	cut     bool
 	paused  time.Duration // until, true time
+	lossy   time.Duration // until, true time: most requests are lost
 	// answers is the true time until which this host answers for the group.
 	answers map[string]time.Duration
 	fenced  map[string]bool
@@ -164,7 +165,7 @@ func (h *host) send(r Request) {
 	if s.chance(1) {
 		delay = s.upTo(5 * time.Second)
 	}
-	lost := h.cut || s.chance(1)
+	lost := h.cut || s.chance(1) || s.now < h.lossy && s.chance(60)
 	replied := false
 	life := h.life
 	deliver := func(rep Reply) {
@@ -331,7 +332,10 @@ func (s *schedule) faults(groups []GroupConfig) {
 			return
 		}
 		h := s.hosts[s.rng.IntN(len(s.hosts))]
-		switch s.rng.IntN(8) {
+		switch s.rng.IntN(9) {
+		case 7:
+			h.lossy = s.now + s.upTo(20*time.Second)
+			s.logf("%s loses requests until %.3f", h.name, h.lossy.Seconds())
 		case 0:
 			h.paused = s.now + s.upTo(8*time.Second)
 			s.logf("%s paused until %.3f", h.name, h.paused.Seconds())

@@ -158,3 +158,13 @@ func NameOf(element string) string {
 	}
 	return b.String()
 }
+
+// groupOf returns the group to whose election a path belongs.
+func (t Tree) groupOf(p string) (string, bool) {
+	rest, ok := strings.CutPrefix(p, t.Groups()+"/")
+	if !ok {
+		return "", false
+	}
+	element, _, _ := strings.Cut(rest, "/")
+	return NameOf(element), true
+}
