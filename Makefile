@@ -1,0 +1,55 @@
+# make help lists the targets. Everything but build, fmt, lint and vet needs root.
+
+SHELL := /bin/bash
+GO ?= go
+# Build outputs; a read-only checkout builds into the user's cache.
+BIN ?= $(shell if test -w .; then echo bin; else echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/zklvs/bin"; fi)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+# The checkout may belong to another user, whose repository git does not read.
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
+# Tests named TestKernel... need root and a kernel with namespaces and IPVS.
+KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test vet test-unit test-kernel lint fmt demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install the packages that tests and demo need (apt, as root)
+	@deploy/install-deps
+
+build: ## build the zklvs program into bin/
+	@mkdir -p '$(BIN)'
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o '$(BIN)/zklvs' ./cmd/zklvs
+
+demo: deps build ## show the main job, step by step, in a network of namespaces
+	@ZKLVS='$(abspath $(BIN))/zklvs' deploy/demo/run
+
+test: deps vet test-unit test-kernel ## run every test
+
+vet:
+	$(GO) vet ./...
+
+test-unit: ## run the tests that run on any kernel, with the race detector
+	@.ci/go-test -race -timeout 6m -skip '^TestKernel' ./...
+
+test-kernel: ## run the tests that need root and IPVS, in a kernel that has it
+	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 2 -timeout 6m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
+
+lint: $(GOLANGCI_LINT) ## run golangci-lint
+	'$(GOLANGCI_LINT)' run ./...
+
+$(GOLANGCI_LINT):
+	@mkdir -p '$(BIN)'
+	GOBIN='$(abspath $(BIN))' $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv '$(BIN)/golangci-lint' '$@'
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+clean: ## remove build outputs
+	rm -rf '$(BIN)'
