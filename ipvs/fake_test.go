@@ -105,8 +105,10 @@ func (f *fakeKernel) GetDestinations(s *ipvs.Service) ([]*ipvs.Destination, erro
 	return out, nil
 }
 
+// hasScheduler knows "none", too: a service that serves nobody (ip_vs_ctl.c,
+// ip_vs_add_service).
 func (f *fakeKernel) hasScheduler(name string) bool {
-	return slices.Contains(Schedulers(), name) && !slices.Contains(f.lacks, name)
+	return name == "none" || slices.Contains(Schedulers(), name) && !slices.Contains(f.lacks, name)
 }
 
 func (f *fakeKernel) NewService(s *ipvs.Service) error {

@@ -2,11 +2,14 @@ package ipvs
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -31,13 +34,16 @@ func newNamespace(t testing.TB) *namespace {
 	n := &namespace{t: t}
 	n.thread(func() error {
 		var err error
-		n.handle, err = netns.New()
+		n.handle, err = newNS()
 		return err
 	})
 	t.Cleanup(func() { n.handle.Close() })
 	n.lo(true)
 	return n
 }
+
+// newNS moves the calling thread to a new namespace, whose lo is down.
+func newNS() (netns.NsHandle, error) { return netns.New() }
 
 // thread runs f on a thread of its own, which is thrown away afterwards.
 func (n *namespace) thread(f func() error) {
@@ -98,6 +104,38 @@ func (n *namespace) ipvsadm(args string) string {
 		return nil
 	})
 	return string(out)
+}
+
+// echo serves at one address of the namespace and connects to another. The
+// function that it returns sends a text and expects it back.
+func (n *namespace) echo(dial, listen string) func(string) error {
+	n.t.Helper()
+	var l net.Listener
+	var c net.Conn
+	n.inside(func() (err error) {
+		if l, err = net.Listen("tcp", listen); err != nil {
+			return err
+		}
+		go func() {
+			if s, err := l.Accept(); err == nil {
+				_, _ = io.Copy(s, s)
+				s.Close()
+			}
+		}()
+		c, err = net.DialTimeout("tcp", dial, 5*time.Second)
+		return err
+	})
+	n.t.Cleanup(func() { c.Close(); l.Close() })
+	return func(text string) error {
+		if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(c, text); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, len(text)))
+		return err
+	}
 }
 
 // saved is the table in ipvsadm's own words: `ipvsadm -Sn`, line by line. It

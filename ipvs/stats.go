@@ -25,8 +25,9 @@ type DestinationStats struct {
 	Counters
 }
 
-// Counters count what passed. The packet and connection counts are 32 bits
-// wide in the messages read here and wrap around.
+// Counters count what passed, as of the kernel's last estimation: they are up
+// to 2 s old (ip_vs_est.c), unlike ActiveConn and InactConn. The packet and
+// connection counts are 32 bits wide in the messages read here and wrap.
 type Counters struct {
 	Connections uint32
 	InPackets   uint32
