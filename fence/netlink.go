@@ -122,6 +122,10 @@ func toPrefix(n *net.IPNet) (netip.Prefix, error) {
 
 // Replace implements Kernel.
 func (k *Netlink) Replace(a Address) error {
+	if a.Valid == 0 {
+		// The library would leave the attribute out: a permanent address.
+		return fmt.Errorf("bind %v on %s: a lifetime of 0 s: %w", a.Prefix, a.Interface, unix.EINVAL)
+	}
 	n, err := k.toNetlink(a)
 	if err != nil {
 		return fmt.Errorf("bind %v on %s: %w", a.Prefix, a.Interface, explain(err))

@@ -68,15 +68,14 @@ func (h *Host) Sweep() ([]VIP, error) {
 	h.sweeping.Lock()
 	defer h.sweeping.Unlock()
 	left := h.claims.leftovers()
+	// Nothing that is not claimed now is bound before this function returns.
+	free := filter(left, func(v VIP) bool { return !h.claims.owned(v.Address) })
 	table, err := h.kernel.Addresses()
 	if err != nil {
 		return nil, fmt.Errorf("remove leftovers: %w", err)
 	}
-	found := slices.DeleteFunc(slices.Clone(left), func(v VIP) bool { return !slices.ContainsFunc(table, ownForm(v).match) })
-	for _, v := range left {
-		if h.claims.owned(v.Address) {
-			continue // bound again, by this life
-		}
+	found := filter(free, func(v VIP) bool { return slices.ContainsFunc(table, ownForm(v).match) })
+	for _, v := range found {
 		if err := h.removeAll(ownForm(v)); err != nil {
 			return found, fmt.Errorf("remove leftovers: %w", err)
 		}
@@ -96,28 +95,29 @@ func (h *Host) Sweep() ([]VIP, error) {
 func (h *Host) RemoveForeign(vips []VIP) (removed, hidden []Address, err error) {
 	h.sweeping.Lock()
 	defer h.sweeping.Unlock()
+	free := filter(vips, func(v VIP) bool { return !h.claims.owned(v.Address) })
 	table, err := h.kernel.Addresses()
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for VIPs that are not held: %w", err)
 	}
 	var errs []error
-	for _, v := range vips {
-		if h.claims.owned(v.Address) {
+	for _, v := range free {
+		copies := filter(table, func(a Address) bool { return a.Prefix.Addr() == v.Address })
+		onLo := func(a Address) bool { return a.Interface == "lo" }
+		hidden = append(hidden, filter(copies, onLo)...)
+		copies = slices.DeleteFunc(copies, onLo)
+		if len(copies) == 0 {
 			continue
 		}
-		here := filter(table, func(a Address) bool { return a.Prefix.Addr() == v.Address && a.Interface != "lo" })
-		hidden = append(hidden, filter(table, func(a Address) bool { return a.Prefix.Addr() == v.Address && a.Interface == "lo" })...)
-		if len(here) == 0 {
+		if err := refuseOwn(table, v.Address); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		err := refuseOwn(table, v.Address)
-		if err == nil {
-			err = h.removeAll(among([]VIP{v}))
+		if err := h.removeAll(foreign(v)); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		if err == nil {
-			removed = append(removed, here...)
-		}
-		errs = append(errs, err)
+		removed = append(removed, copies...)
 	}
 	return removed, hidden, errors.Join(errs...)
 }
@@ -134,6 +134,11 @@ func among(vips []VIP) target {
 	return target{match: func(a Address) bool {
 		return a.Interface != "lo" && slices.ContainsFunc(vips, func(v VIP) bool { return v.Address == a.Prefix.Addr() })
 	}}
+}
+
+// foreign matches every copy of a VIP that is not held.
+func foreign(v VIP) target {
+	return target{match: among([]VIP{v}).match, why: "a VIP that this host does not hold"}
 }
 
 // strays matches copies of bound VIPs in a form in which we do not bind them: with

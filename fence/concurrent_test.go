@@ -1,0 +1,172 @@
+package fence_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"pgregory.net/rapid"
+
+	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/internal/boottime"
+)
+
+// A Bind or an Extend in flight when a fence begins is stopped and waited for:
+// when Fence returns nothing is bound, and nothing is bound later.
+func TestFenceInterrupts(t *testing.T) {
+	for name, extend := range map[string]bool{"bind": false, "extend": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if extend {
+				must(t, b.Bind(web1, []fence.VIP{vipA, vipB}, b.deadline()))
+			}
+			inFlight, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			var acts atomic.Int32
+			b.kernel.Hook = func(op string, _ fence.Address) error {
+				if op == "replace" {
+					acts.Add(1)
+					once.Do(func() { close(inFlight); <-goOn })
+				}
+				return nil
+			}
+			acted, fenced := make(chan error, 1), make(chan error, 1)
+			go func() {
+				if extend {
+					acted <- b.Extend(web1, b.deadline())
+				} else {
+					acted <- b.Bind(web1, []fence.VIP{vipA, vipB}, b.deadline())
+				}
+			}()
+			<-inFlight
+			go func() { fenced <- b.Fence(web1, "test") }()
+			// The fence is known at once, although it waits for the act.
+			for !b.Fenced(web1) {
+				runtime.Gosched()
+			}
+			close(goOn)
+			wantError(t, <-acted, fence.ErrFenced)
+			must(t, <-fenced)
+			wantTable(t, b.kernel, own)
+			if n := acts.Load(); n != 1 {
+				t.Errorf("%d kernel acts, want 1: the second VIP was bound under a fence", n)
+			}
+		})
+	}
+}
+
+// Random schedules: at every act of binding the lease lives and the lock is not
+// fenced; after a fence none of its addresses is there.
+func TestHostProperties(t *testing.T) {
+	dir := t.TempDir()
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		c := &clock{now: time.Hour}
+		k := newFake(c.Now)
+		deadlines := map[string]time.Duration{} // by group
+		fenced := map[string]bool{}
+		group := map[string]string{"10.0.0.100": "web", "10.0.0.101": "db"}
+		lock := map[string]string{}
+		k.Hook = func(op string, a fence.Address) error {
+			c.Add(time.Duration(rapid.Int64Range(0, int64(150*time.Millisecond)).Draw(t, "act")))
+			if op == "replace" {
+				g := group[a.Prefix.Addr().String()]
+				if fenced[lock[g]] {
+					t.Fatalf("%v bound under the fenced %s", a, lock[g])
+				}
+				if end := c.Now() + time.Duration(a.Valid)*time.Second; end >= deadlines[g]+time.Second+150*time.Millisecond {
+					t.Fatalf("%v would live until %v, the lease until %v", a, end, deadlines[g])
+				}
+			}
+			return nil
+		}
+		h, err := fence.New(fence.Config{Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: c.Now}, Now: c.Now, StatePath: filepath.Join(dir, fmt.Sprint(n))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		vip := map[string]fence.VIP{"web": vipA, "db": vipB}
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			c.Add(time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "pause")))
+			g := rapid.SampledFrom([]string{"web", "db"}).Draw(t, "group")
+			hold := fence.Holding{Group: g, Lock: g + fmt.Sprint(rapid.IntRange(1, 4).Draw(t, "lock"))}
+			deadline := c.Now() + time.Duration(rapid.Int64Range(0, int64(lease)).Draw(t, "lease"))
+			lock[g], deadlines[g] = hold.Lock, deadline
+			switch rapid.IntRange(0, 3).Draw(t, "op") {
+			case 0, 1:
+				err = h.Bind(hold, []fence.VIP{vip[g]}, deadline)
+				if fenced[hold.Lock] && !errors.Is(err, fence.ErrFenced) {
+					t.Fatalf("bind under the fenced %s: %v", hold.Lock, err)
+				}
+			case 2:
+				err = h.Extend(hold, deadline)
+			case 3:
+				if err := h.Fence(hold, "test"); err != nil {
+					t.Fatal(err)
+				}
+				fenced[hold.Lock] = true
+				for _, b := range h.Bound() {
+					if b.Lock == hold.Lock {
+						t.Fatalf("bound after its fence: %+v", b)
+					}
+				}
+			}
+			agree(t, h, k, c)
+		}
+	})
+}
+
+// agree checks that every address in the table is one that the Host says it bound.
+func agree(t *rapid.T, h *fence.Host, k fence.Kernel, c *clock) {
+	table, err := k.Addresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range table {
+		known := false
+		for _, b := range h.Bound() {
+			known = known || b.VIPs[0].Address == a.Prefix.Addr()
+		}
+		if !known {
+			t.Fatalf("%v is bound, the Host says %+v", a, h.Bound())
+		}
+	}
+}
+
+// Many goroutines at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	k := newFake(boottime.Now)
+	h, err := fence.New(fence.Config{
+		Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: boottime.Now}, Now: boottime.Now,
+		StatePath: filepath.Join(t.TempDir(), "vips.json"),
+	})
+	must(t, err)
+	var wg sync.WaitGroup
+	go h.Run(t.Context()) //nolint:errcheck // always nil
+	for _, v := range []fence.VIP{vipA, vipB} {
+		wg.Go(func() {
+			for i := range 100 {
+				hold := fence.Holding{Group: v.Address.String(), Lock: fmt.Sprint(v.Address, i)}
+				must(t, h.Bind(hold, []fence.VIP{v}, boottime.Now()+lease))
+				wg.Go(func() { h.Extend(hold, boottime.Now()+lease) }) //nolint:errcheck // may be fenced
+				h.Bound()
+				must(t, h.Fence(hold, "test"))
+			}
+		})
+		wg.Go(func() {
+			for range 100 {
+				if removed, _, err := h.RemoveForeign([]fence.VIP{vipA, vipB}); err != nil || len(removed) != 0 {
+					t.Errorf("removed %v, %v: held or just gone", removed, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	wantTable(t, k)
+}
