@@ -28,6 +28,7 @@ type State struct {
 	Timeout    time.Duration // granted by the servers, not the one asked for
 	Generation uint64        // +1 with every new session: ephemerals and locks of an earlier one are lost or will be
 	Connection uint64        // +1 with every connection: watches of an earlier one are lost, read again
+	Server     string        // address of the server, kept while disconnected
 	Rewound    uint64        // +1 each time the servers were seen at an earlier zxid than before: they lost state
 }
 

@@ -5,44 +5,11 @@ import (
 	"errors"
 	"testing"
 	"time"
-
-	"go.uber.org/zap/zaptest"
 )
-
-// run starts a session and ends it with the test.
-func run(t testing.TB, cfg Config) *Session {
-	t.Helper()
-	if cfg.Logger == nil {
-		cfg.Logger = zaptest.NewLogger(t)
-	}
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-	return s
-}
-
-func connected(t testing.TB, s *Session) State {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	st, err := s.WaitConnected(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
 
 func TestSessionCalls(t *testing.T) {
 	e := sharedEnsemble(t)
-	s := run(t, Config{Servers: e.clients(), SessionTimeout: 4 * time.Second})
+	s := run(t, Config{Servers: e.Servers(), SessionTimeout: 4 * time.Second})
 	st := connected(t, s)
 	if st.Timeout != 4*time.Second || st.ID == 0 || st.Generation != 1 {
 		t.Fatalf("state %+v: expected a first session of 4s", st)
@@ -84,7 +51,7 @@ func TestSessionCalls(t *testing.T) {
 
 func TestMultiNamesTheFailedOperation(t *testing.T) {
 	e := sharedEnsemble(t)
-	s := run(t, Config{Servers: e.clients()})
+	s := run(t, Config{Servers: e.Servers()})
 	connected(t, s)
 	ctx := context.Background()
 	if _, err := s.Multi(ctx, OpCreate("/m", nil, Persistent), OpCreate("/m/a-", nil, EphemeralSequential)); err != nil {

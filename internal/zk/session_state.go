@@ -97,11 +97,11 @@ func (s *Session) hasSession() {
 		s.state.Generation++
 	}
 	s.state.ID, s.state.Timeout = h.session, h.timeout
-	s.state.Connection = s.wire.no
+	s.state.Connection, s.state.Server = s.wire.no, s.wire.RemoteAddr().String()
 	s.shaken = true
 	s.dialErr = nil
 	s.cfg.Logger.Debug("ZooKeeper session", zap.Int64(logfield.Session, h.session),
-		zap.String(logfield.Server, s.wire.RemoteAddr().String()), zap.Duration("timeout", h.timeout))
+		zap.String(logfield.Server, s.state.Server), zap.Duration("timeout", h.timeout))
 	s.update()
 }
 
