@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // scalarOf is the codec of a scalar. parse returns what is wrong as an error of
@@ -261,6 +263,19 @@ func listOf[T any](dst *[]T, what string, flow bool, fresh func() T, one func(*T
 			return nil
 		},
 	}
+}
+
+// nonEmpty refuses an empty list. what is one item.
+func nonEmpty(c codec, what string) codec {
+	decode := c.decode
+	c.decode = func(v value) {
+		if seq, ok := v.node.(*ast.SequenceNode); ok && len(seq.Values) == 0 {
+			v.failf("is an empty list; expected at least one %s", what)
+			return
+		}
+		decode(v)
+	}
+	return c
 }
 
 // row is the codec of a list's item that is a mapping.

@@ -50,7 +50,7 @@ func (g *Group) schema() schema {
 	return schema{
 		what: "a mapping of the group's settings, such as {vips: [192.168.150.100]}",
 		fields: []field{
-			{name: "vips", codec: listOf(&g.VIPs, "IPv4 addresses", true, fresh[VIP], vip), need: required, meaning: "the addresses, [192.168.150.100, ...]; each is bound as a /32"},
+			{name: "vips", codec: nonEmpty(listOf(&g.VIPs, "IPv4 addresses", true, fresh[VIP], vip), "address"), need: required, meaning: "the addresses, [192.168.150.100, ...]; each is bound as a /32"},
 			{name: "label", codec: text(&g.Label, "a label", func(s string) error { return CheckLabel(s, "") }), meaning: "label of the addresses on the interface, such as \"eth0:2\""},
 			{name: "interface", codec: text(&g.Interface, "an interface", CheckInterface), shown: "the director's", meaning: "interface that gets the addresses"},
 			{name: "priority", codec: mapOf(&g.Priority, "a mapping from directors to 1..254, such as {node01: 150}", func(p *int) codec { return integer(p, 1, 254) }), shown: "100 each", meaning: "which director should hold, {node: 1 to 254}, higher first"},
@@ -63,9 +63,6 @@ func (g *Group) schema() schema {
 }
 
 func (g *Group) rule(v value) {
-	if g.VIPs != nil && len(g.VIPs) == 0 {
-		v.failAt(v.lineOf("vips", -1), "has no VIP; expected at least one address in vips")
-	}
 	seen := map[VIP]bool{}
 	for i, vip := range g.VIPs {
 		if vip.Address.IsValid() && seen[vip] {

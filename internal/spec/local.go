@@ -84,7 +84,7 @@ func (z *ZooKeeper) schema() schema {
 	return schema{
 		what: "a mapping such as {servers: [10.0.0.1:2181]}",
 		fields: []field{
-			{name: "servers", codec: listOf(&z.Servers, "servers, each host:port", true, fresh[string], server), need: required, meaning: "the ensemble, [host:port, ...]; the port defaults to 2181"},
+			{name: "servers", codec: nonEmpty(listOf(&z.Servers, "servers, each host:port", true, fresh[string], server), "host:port"), need: required, meaning: "the ensemble, [host:port, ...]; the port defaults to 2181"},
 			{name: "session_timeout", codec: duration(&z.SessionTimeout, time.Second, time.Minute), meaning: "asked of ZooKeeper; what it grants must exceed the lease"},
 			{name: "credentials", codec: maybe(&z.Credentials, fresh, (*Credentials).schema), meaning: "digest identity; every znode then belongs to it alone"},
 			{name: "world_read", codec: boolean(&z.WorldRead), meaning: "with credentials: anybody may read the tree"},
@@ -95,9 +95,6 @@ func (z *ZooKeeper) schema() schema {
 }
 
 func (z *ZooKeeper) rule(v value) {
-	if z.Servers != nil && len(z.Servers) == 0 {
-		v.failf("has no servers; expected at least one host:port")
-	}
 	for i, s := range z.Servers {
 		if s != "" && slices.Index(z.Servers, s) < i {
 			v.failf("server %s is listed twice; expected it once", s)

@@ -57,14 +57,18 @@ func CheckLabel(label, iface string) error {
 	return nil
 }
 
-// nearest returns the one of words that s most likely means, "" if none is
-// near: at most a third of its letters differ.
+// nearest returns the one of words that s most likely means: one that begins
+// with s, or differs in about a third of the letters at most; "" if there is
+// none.
 func nearest(s string, words []string) string {
 	best, bestDistance := "", 1+(len(s)+1)/3
 	if len(s) > 40 {
 		return ""
 	}
 	for _, w := range words {
+		if len(s) >= 3 && strings.HasPrefix(w, s) {
+			return w
+		}
 		if d := distance(s, w); d < bestDistance {
 			best, bestDistance = w, d
 		}

@@ -280,12 +280,7 @@ func (h *HTTPCheck) schema() schema {
 		fields: []field{
 			{name: "path", codec: text(&h.Path, "a path", checkURLPath), meaning: "what to get, with its query if any"},
 			{name: "host", codec: text(&h.Host, "a host", checkHost), shown: "the real server's address", meaning: "Host header"},
-			{name: "status", codec: listOf(&h.Status, "status codes, such as 200 or 200-299", true, fresh[StatusRange], status), meaning: "status codes that count as healthy, [200, 301-302, ...]"},
-		},
-		rule: func(v value) {
-			if len(h.Status) == 0 {
-				v.failf("has no status; expected at least one code, such as 200")
-			}
+			{name: "status", codec: nonEmpty(listOf(&h.Status, "status codes, such as 200 or 200-299", true, fresh[StatusRange], status), "status code"), meaning: "status codes that count as healthy, [200, 301-302, ...]"},
 		},
 	}
 }

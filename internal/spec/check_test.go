@@ -1,0 +1,150 @@
+package spec
+
+import (
+	"net/netip"
+	"testing"
+)
+
+const twoGroups = `groups:
+  a: {vips: [10.0.0.1]}
+  b:
+    vips:
+      - 10.0.0.2
+      - 10.0.0.3
+`
+
+func TestCheck(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"right", twoGroups + "services:\n  s: {group: a, listen: 10.0.0.1:80/tcp}\n  u: {group: a, listen: 10.0.0.1:80/udp}\n  v: {group: b, listen: 10.0.0.3:80/tcp}\n", ""},
+		{"missing group", twoGroups + "services:\n  s:\n    group: aa\n    listen: 10.0.0.1:80/tcp\n",
+			`f.yaml:9: service s: group "aa" does not exist; expected a group of the cluster (did you mean "a"?)`},
+		{"missing group, none at all", "services:\n  s:\n    group: web\n    listen: 10.0.0.1:80/tcp\n",
+			`f.yaml:3: service s: group "web" does not exist; expected a group of the cluster`},
+		{"listen on another group's VIP", twoGroups + "services:\n  s:\n    group: b\n    listen: 10.0.0.1:80/tcp\n",
+			"f.yaml:10: service s: listens on 10.0.0.1:80/tcp, which is no VIP of group b; expected one of 10.0.0.2, 10.0.0.3"},
+		{"VIP in two groups", "groups:\n  a: {vips: [10.0.0.1]}\n  b:\n    vips:\n      - 10.0.0.2\n      - 10.0.0.1/24\n",
+			"f.yaml:6: group b: VIP 10.0.0.1 is also in group a (f.yaml:2); expected each VIP in one group"},
+		{"duplicate VIP:port", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n  t:\n    group: a\n    listen: 10.0.0.1:80/tcp\n",
+			"f.yaml:13: service t: listens on 10.0.0.1:80/tcp, as service s does (f.yaml:10); expected each VIP:port/protocol once"},
+		{"real server is a VIP", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n    real_servers:\n      - {address: 10.0.1.1:80}\n      - {address: 10.0.0.3:80}\n",
+			"f.yaml:13: service s: real server 10.0.0.3:80 is a VIP of group b; expected the server's own address"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d, err := ParseFile("f.yaml", []byte(test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, test.want, d.Spec().Check())
+		})
+	}
+}
+
+// The faults of a file and those between its documents come at once, and no
+// fault is reported for what follows from another.
+func TestCheckAfterErrors(t *testing.T) {
+	d, err := ParseFile("f.yaml", []byte(`groups:
+  a: {vips: [10.0.0.1x]}
+services:
+  s: {group: a, listen: 10.0.0.1:80/tcp}
+  t: {group: a, listen: 10.0.0.1:80/tcp, forward: x}
+  u: {group: c, listen: 10.0.0.1:x}
+`))
+	wantError(t, `f.yaml:2: groups.a.vips[0]: "10.0.0.1x" is no address; expected an IPv4 address, such as 192.168.150.100
+f.yaml:5: services.t.forward: "x" is no forwarding method; expected one of dr, tun, nat
+f.yaml:5: service t: listens on 10.0.0.1:80/tcp, as service s does (f.yaml:4); expected each VIP:port/protocol once
+f.yaml:6: services.u.listen: "10.0.0.1:x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp
+f.yaml:6: service u: group "c" does not exist; expected a group of the cluster`,
+		JoinErrors(err, d.Spec().Check()))
+}
+
+func TestCheckWithoutPositions(t *testing.T) {
+	s := &Spec{Services: map[string]Service{"s": {
+		Group:  "a",
+		Listen: Listen{netip.MustParseAddr("10.0.0.1"), 80, TCP},
+	}}}
+	wantError(t, `spec/services/s: service s: group "a" does not exist; expected a group of the cluster`, s.Check())
+}
+
+func TestWarnings(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"prefix", "groups:\n  a:\n    vips: [10.0.0.1/24]\n", "f.yaml:3: groups.a.vips[0]: the prefix of 10.0.0.1/24 is ignored: a VIP is bound as 10.0.0.1/32"},
+		{"preempt_delay alone", "groups:\n  a:\n    vips: [10.0.0.1]\n    preempt_delay: 5s\n", "f.yaml:4: groups.a: preempt_delay has no effect without preempt: true"},
+		{"stateful without persistence", in("    stateful: true\n"), "f.yaml:7: services.s: the service is stateful but persistence is off: the next connection of a client may reach another real server; set persistence (such as 300s), or scheduler sh or mh"},
+		{"stateful, persistence", in("    stateful: true\n    persistence: 60s\n"), ""},
+		{"stateful, source hashing", in("    stateful: true\n    scheduler: mh\n"), ""},
+		{"persistence off, no hint", in("    persistence: 0s\n"), ""},
+		{"hashing and weight zero on failure", in("    scheduler: mh\n    on_failure: weight_zero\n"), "f.yaml:8: services.s: scheduler mh refuses the clients that it hashes to a real server of weight 0; set on_failure: remove"},
+		{"hashing and weight zero", in("    scheduler: sh\n    real_servers: \n      - {address: 10.0.0.1:80, weight: 0}\n"), "f.yaml:9: services.s: scheduler sh refuses the clients that it hashes to real server 10.0.0.1:80 of weight 0; remove it"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d, err := ParseFile("f.yaml", []byte(test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, test.want, problems(d.Warnings))
+		})
+	}
+}
+
+func mustParse(t *testing.T, file, text string) *Documents {
+	t.Helper()
+	d, err := ParseFile(file, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestMerge(t *testing.T) {
+	a := mustParse(t, "a.yaml", "cluster: {}\ngroups:\n  a: {vips: [10.0.0.1/8]}\n")
+	b := mustParse(t, "b.yaml", "services:\n  s: {group: a, listen: 10.0.0.1:80/tcp}\n")
+	d, err := Merge(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diffValues(t, []string{"spec/cluster", "spec/groups/a", "spec/services/s"}, d.Paths())
+	diffValues(t, a.Warnings, d.Warnings)
+	diffValues(t, Pos{"b.yaml", 2}, d.Pos("spec/services/s"))
+	if err := d.Spec().Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMergeRefusesDuplicates(t *testing.T) {
+	a := mustParse(t, "a.yaml", "cluster: {}\ngroups:\n  a: {vips: [10.0.0.1]}\n")
+	b := mustParse(t, "b.yaml", "groups:\n  b: {vips: [10.0.0.2]}\n  a: {vips: [10.0.0.1]}\ncluster: {lease: 2s}\n")
+	_, err := Merge(a, b)
+	wantError(t, `b.yaml:3: group a is also in a.yaml:3; expected it once
+b.yaml:4: the cluster's document is also in a.yaml:1; expected it once`, err)
+}
+
+func TestOverlay(t *testing.T) {
+	stored := map[string]string{
+		"spec/cluster":    "lease: 4s\n",
+		"spec/groups/a":   "vips: [10.0.0.1]\n",
+		"spec/services/s": "group: a\nlisten: 10.0.0.1:80/tcp\n",
+		"spec/services/t": "group: a\n\nlisten: 10.0.0.1:81/tcp\n",
+	}
+	var sets []*Documents
+	for path, text := range stored {
+		d, err := Decode(path, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets = append(sets, d)
+	}
+	all, err := Merge(sets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied := mustParse(t, "f.yaml", "groups:\n  a: {vips: [10.0.0.2/8]}\nservices:\n  s: {group: a, listen: 10.0.0.2:80/tcp}\n")
+	after := Overlay(all, applied)
+	diffValues(t, []string{"spec/cluster", "spec/groups/a", "spec/services/s", "spec/services/t"}, after.Paths())
+	diffValues(t, applied.Warnings, after.Warnings)
+	wantError(t, "spec/services/t:3: service t: listens on 10.0.0.1:81/tcp, which is no VIP of group a; expected one of 10.0.0.2", after.Spec().Check())
+	if err := all.Spec().Check(); err != nil {
+		t.Errorf("stored was changed: %v", err)
+	}
+}

@@ -1,0 +1,261 @@
+package spec
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// comparableAddrs lets cmp look at addresses.
+var comparableAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+
+func cmpDiff(want, got any) string { return cmp.Diff(want, got, comparableAddrs) }
+
+func diffValues(t *testing.T, want, got any) {
+	t.Helper()
+	if d := cmpDiff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// webExample is the example of docs/ARCHITECTURE.md.
+const webExample = `groups:
+  web: {vips: [192.168.150.100/24], label: "eth0:2"}
+services:
+  web-http:
+    group: web
+    listen: 192.168.150.100:80/tcp
+    scheduler: rr
+    forward: dr
+    persistence: 0s
+    check: {http: {path: /, status: [200]}, interval: 5s, timeout: 5s, retries: 2, retry_delay: 3s}
+    real_servers:
+      - {address: 192.168.150.12:80, weight: 1}
+      - {address: 192.168.150.13:80, weight: 1}
+`
+
+func TestParseFileReadsTheExample(t *testing.T) {
+	d, err := ParseFile("web.yaml", []byte(webExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Spec().Check(); err != nil {
+		t.Fatal(err)
+	}
+	if d.Cluster != nil {
+		t.Errorf("a cluster document appeared: %+v", d.Cluster)
+	}
+	diffValues(t, map[string]Group{"web": {
+		VIPs:    []VIP{{netip.MustParseAddr("192.168.150.100")}},
+		Label:   "eth0:2",
+		Fitness: Fitness{Backoff: 5 * time.Second},
+	}}, d.Groups)
+	diffValues(t, map[string]Service{"web-http": {
+		Group:     "web",
+		Listen:    Listen{netip.MustParseAddr("192.168.150.100"), 80, TCP},
+		Scheduler: "rr",
+		Forward:   DR,
+		OnFailure: Remove,
+		Check: &Check{
+			HTTP:       &HTTPCheck{Path: "/", Status: []StatusRange{{200, 200}}},
+			Interval:   5 * time.Second,
+			Timeout:    5 * time.Second,
+			Retries:    2,
+			RetryDelay: 3 * time.Second,
+			Rise:       1,
+			Fall:       1,
+		},
+		RealServers: []RealServer{
+			{netip.MustParseAddrPort("192.168.150.12:80"), 1},
+			{netip.MustParseAddrPort("192.168.150.13:80"), 1},
+		},
+	}}, d.Services)
+	diffValues(t, []Problem{{
+		Pos:      Pos{"web.yaml", 2},
+		Document: "spec/groups/web",
+		Text:     "groups.web.vips[0]: the prefix of 192.168.150.100/24 is ignored: a VIP is bound as 192.168.150.100/32",
+	}}, d.Warnings)
+}
+
+func TestEncodeOfTheExample(t *testing.T) {
+	d, err := ParseFile("web.yaml", []byte(webExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for path, data := range d.Encode() {
+		got[path] = string(data)
+	}
+	diffValues(t, map[string]string{
+		"spec/groups/web": "vips: [192.168.150.100]\nlabel: \"eth0:2\"\n",
+		"spec/services/web-http": `group: web
+listen: 192.168.150.100:80/tcp
+scheduler: rr
+forward: dr
+check:
+  http:
+    status: [200]
+  timeout: 5s
+  retries: 2
+  retry_delay: 3s
+real_servers:
+  - {address: 192.168.150.12:80, weight: 1}
+  - {address: 192.168.150.13:80, weight: 1}
+`}, got)
+}
+
+// fullExample sets everything that can be set.
+const fullExample = `---
+# a comment
+cluster:
+  lease: 4s
+  renew: 1s
+  drift: 0.2
+  garp_refresh: 30s
+  on_zookeeper_loss: fence
+  ipvs_check_interval: 2s
+groups:
+  "1":
+    vips:
+      - 10.0.0.100
+      - 10.0.0.101/32
+    label: eth1:vip
+    interface: eth1
+    priority: {node01: 150, 7: 1}
+    preempt: true
+    preempt_delay: 1m30s
+    fitness:
+      track_interfaces: [eth1, eth2.100]
+      gateway: {address: 10.0.0.1, interval: 2s, timeout: 500ms, fall: 4, rise: 1}
+      script: {exec: check-disk.sh, interval: 10s, timeout: 3s, fall: 1, rise: 3}
+      backoff: 20s
+services:
+  dns:
+    group: 1
+    listen: 10.0.0.101:53/udp
+    scheduler: sh
+    forward: nat
+    persistence: 300s
+    stateful: true
+    on_failure: remove
+    check: {tcp: {}, port: 5353, interval: 1s, timeout: 1s, retries: 0, retry_delay: 0s, rise: 2, fall: 3}
+    real_servers:
+      - address: 10.0.1.2:5300
+        weight: 65535
+      - {address: 10.0.1.3:53}
+  web:
+    group: 1
+    listen: "10.0.0.100:443/tcp"
+    forward: tun
+    check:
+      http: {path: "/a?b=c:d#\"x\"", host: www.example.org, status: [200, 301-302]}
+`
+
+func TestParseFileReadsEverySetting(t *testing.T) {
+	d, err := ParseFile("full.yaml", []byte(fullExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Spec().Check(); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Warnings) > 0 {
+		t.Errorf("warnings: %v", d.Warnings)
+	}
+	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Fence, 2 * time.Second}, d.Cluster)
+	diffValues(t, map[string]Group{"1": {
+		VIPs:         []VIP{{netip.MustParseAddr("10.0.0.100")}, {netip.MustParseAddr("10.0.0.101")}},
+		Label:        "eth1:vip",
+		Interface:    "eth1",
+		Priority:     map[string]int{"node01": 150, "7": 1},
+		Preempt:      true,
+		PreemptDelay: 90 * time.Second,
+		Fitness: Fitness{
+			TrackInterfaces: []string{"eth1", "eth2.100"},
+			Gateway:         &Gateway{netip.MustParseAddr("10.0.0.1"), 2 * time.Second, 500 * time.Millisecond, 4, 1},
+			Script:          &Script{"check-disk.sh", 10 * time.Second, 3 * time.Second, 1, 3},
+			Backoff:         20 * time.Second,
+		},
+	}}, d.Groups)
+	diffValues(t, map[string]Service{
+		"dns": {
+			Group:       "1",
+			Listen:      Listen{netip.MustParseAddr("10.0.0.101"), 53, UDP},
+			Scheduler:   "sh",
+			Forward:     NAT,
+			Persistence: 300 * time.Second,
+			Stateful:    true,
+			OnFailure:   Remove,
+			Check:       &Check{TCP: &TCPCheck{}, Port: 5353, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+			RealServers: []RealServer{{netip.MustParseAddrPort("10.0.1.2:5300"), 65535}, {netip.MustParseAddrPort("10.0.1.3:53"), 1}},
+		},
+		"web": {
+			Group:     "1",
+			Listen:    Listen{netip.MustParseAddr("10.0.0.100"), 443, TCP},
+			Scheduler: "wlc",
+			Forward:   Tun,
+			OnFailure: Remove,
+			Check: &Check{
+				HTTP:       &HTTPCheck{Path: `/a?b=c:d#"x"`, Host: "www.example.org", Status: []StatusRange{{200, 200}, {301, 302}}},
+				Interval:   5 * time.Second,
+				Timeout:    3 * time.Second,
+				Retries:    1,
+				RetryDelay: time.Second,
+				Rise:       1,
+				Fall:       1,
+			},
+		},
+	}, d.Services)
+}
+
+func TestParseLocal(t *testing.T) {
+	const minimal = `cluster: web
+node: node01                 # default: host name
+zookeeper: {servers: [10.0.0.1:2181, 10.0.0.2:2181, 10.0.0.3:2181]}
+interface: eth0
+`
+	const full = `cluster: web
+zookeeper:
+  servers: [zk1.example.org, "[fd00::1]:2182"]
+  session_timeout: 8s
+  credentials: {user: zklvs, password_file: /etc/zklvs/password}
+  world_read: true
+  tls: {ca: /etc/zklvs/ca.pem, cert: /etc/zklvs/cert.pem, key: /etc/zklvs/key.pem, server_name: zk}
+control_socket: /run/x.sock
+run_dir: /run/other
+exec_dir: /opt/exec
+`
+	tests := []struct {
+		name, text string
+		want       Local
+	}{
+		{"example", minimal, Local{
+			Cluster: "web", Node: "node01", Interface: "eth0",
+			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 6 * time.Second},
+			ControlSocket: "/run/zklvs/web.sock", RunDir: "/run/zklvs", ExecDir: "/etc/zklvs/exec.d",
+		}},
+		{"everything", full, Local{
+			Cluster: "web",
+			ZooKeeper: ZooKeeper{
+				Servers:        []string{"zk1.example.org:2181", "[fd00::1]:2182"},
+				SessionTimeout: 8 * time.Second,
+				Credentials:    &Credentials{"zklvs", "/etc/zklvs/password"},
+				WorldRead:      true,
+				TLS:            &TLS{"/etc/zklvs/ca.pem", "/etc/zklvs/cert.pem", "/etc/zklvs/key.pem", "zk"},
+			},
+			ControlSocket: "/run/x.sock", RunDir: "/run/other", ExecDir: "/opt/exec",
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := ParseLocal("zklvs.yaml", []byte(test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			diffValues(t, test.want, got)
+		})
+	}
+}
