@@ -33,13 +33,22 @@ func (TCPProber) Probe(ctx context.Context, t Target) error {
 func connect(ctx context.Context, t Target) (*net.TCPConn, error) {
 	dialer := net.Dialer{KeepAlive: -1}
 	conn, err := dialer.DialContext(ctx, "tcp", t.Address.String())
-	switch {
-	case err == nil:
+	if err == nil {
 		return conn.(*net.TCPConn), nil
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: no connection within %s: %w", t, t.Timeout, ctx.Err())
+	}
+	if ended := over(ctx, err); ended != nil {
+		return nil, fmt.Errorf("%s: no connection within %s: %w", t, t.Timeout, ended)
 	}
 	return nil, fmt.Errorf("%s: expected a connection: %w", t, local(cause(err)))
+}
+
+// over returns why the time for a probe is over, nil if it is not. The dialer
+// keeps ctx's deadline with a timer of its own, which can be the first to ring.
+func over(ctx context.Context, err error) error {
+	if ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // reset closes conn at once and without TIME_WAIT.
@@ -57,10 +66,11 @@ func cause(err error) error {
 	return err
 }
 
-// local marks the errors that come from a shortage on this host.
+// local marks the errors that come from a shortage on this host. ENOBUFS is not
+// among them: it is also what sending on a link without carrier returns.
 func local(err error) error {
 	for _, shortage := range []unix.Errno{
-		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM,
+		unix.EMFILE, unix.ENFILE, unix.ENOMEM,
 		unix.EADDRNOTAVAIL, // no local port is left
 	} {
 		if errors.Is(err, shortage) {
