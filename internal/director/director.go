@@ -1,0 +1,292 @@
+// Package director is the one loop of a director: documents, role and verdicts
+// go in, the state that this host should have comes out. What to hold is
+// decided by election, how to bind by fence, what the kernel's table should
+// look like by ipvs.Diff, who is alive by health; this package joins them.
+//
+// Guaranteed: while a group is taken over its IPVS rules stand before its
+// addresses are bound; while it is given up its addresses are verified gone
+// before the election hears of it. A document that is not understood changes
+// nothing: the last good one stays in force and the problem is shown.
+//
+// Not guaranteed: that all documents of one `apply` take effect at one instant.
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/health"
+	"github.com/zklvs/zklvs/internal/logfield"
+	"github.com/zklvs/zklvs/internal/spec"
+	"github.com/zklvs/zklvs/ipvs"
+)
+
+// Documents is where the cluster's documents come from.
+type Documents interface {
+	// Documents returns every document by its path below the cluster's root; ok
+	// is false until they have been read once.
+	Documents() (docs map[string][]byte, ok bool)
+	Changes() <-chan struct{}
+}
+
+// Elector is the election as seen from here; see internal/zk.Elector.
+type Elector interface {
+	// Run returns when, after ctx has ended, nothing of this director answers.
+	Run(ctx context.Context) error
+	Configure([]election.GroupConfig)
+	SetTiming(election.Timing) error
+	Fenced(election.Holding)
+	GiveUp(h election.Holding, reason string)
+	Status() []election.GroupStatus
+}
+
+// Fencer binds and removes VIPs; see fence.Host.
+type Fencer interface {
+	Run(ctx context.Context) error
+	Sweep() ([]fence.VIP, error)
+	Bind(fence.Holding, []fence.VIP, time.Duration) error
+	Extend(fence.Holding, time.Duration) error
+	Fence(h fence.Holding, reason string) error
+	RemoveForeign([]fence.VIP) (removed, hidden []fence.Address, err error)
+	LinkState(name string) (up, carrier bool, err error)
+	SetGARPRefresh(time.Duration)
+}
+
+// Checks probes targets; see health.Engine.
+type Checks interface {
+	Run(ctx context.Context) error
+	Set([]health.Target) error
+	Snapshot() map[health.Target]health.Verdict
+	Changed() <-chan struct{}
+}
+
+// Table is the kernel's IPVS table; see ipvs.Reconciler.
+type Table interface {
+	Reconcile(ctx context.Context, desired []ipvs.Service) (ipvs.Report, error)
+}
+
+// Publisher keeps a znode below the cluster's root at a value for as long as
+// this director lives.
+type Publisher interface {
+	Publish(path string, data []byte)
+	Withdraw(path string)
+}
+
+// Config is what a director is made of. All fields are required.
+type Config struct {
+	Node      string
+	Interface string // of groups that name none
+	Version   string
+	Documents Documents
+	Fencer    Fencer
+	Checks    Checks
+	// OpenTable is called when a group with services is first seen, and again
+	// after it failed.
+	OpenTable func() (Table, error)
+	// LeftoverRules tells that an earlier life left rules in the kernel.
+	LeftoverRules bool
+	// Links yields after the state of some interface has changed.
+	Links     <-chan struct{}
+	Publisher Publisher
+	Now       func() time.Duration
+	Logger    *zap.Logger
+}
+
+// pollInterval is how often everything is looked at without a hint.
+const pollInterval = time.Second
+
+// Director joins election, fencing, rules and checks on one host.
+type Director struct {
+	cfg     Config
+	log     *zap.Logger
+	elector Elector
+	rules   *rules
+	started time.Time
+
+	mu       sync.Mutex // guards what follows
+	docs     documents
+	holdings map[string]*holding
+	unfit    map[string]string // by group
+	failed   map[string]failure
+
+	published map[string]string
+	targets   string
+	groups    []election.GroupConfig
+	group     *errgroup.Group
+	running   context.Context
+}
+
+// failure is why a group could not be carried out here, kept for its back-off.
+type failure struct {
+	reason string
+	until  time.Duration
+}
+
+// New returns a director that Run starts.
+func New(cfg Config) *Director {
+	d := &Director{
+		cfg:       cfg,
+		log:       cfg.Logger,
+		started:   time.Now(),
+		holdings:  map[string]*holding{},
+		unfit:     map[string]string{},
+		failed:    map[string]failure{},
+		published: map[string]string{},
+	}
+	d.rules = newRules(cfg.OpenTable, d.desiredRules, cfg.Logger)
+	return d
+}
+
+// Run removes what an earlier life left, then directs until ctx ends and
+// everything is released in order. The election's and the publisher's sessions
+// must outlive it.
+func (d *Director) Run(ctx context.Context, elector Elector) error {
+	d.elector = elector
+	if err := d.sweep(ctx); err != nil {
+		return err
+	}
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, inner := errgroup.WithContext(inner)
+	d.group, d.running = g, inner
+	g.Go(func() error { return ignoreCancel(d.cfg.Fencer.Run(inner)) })
+	g.Go(func() error { return ignoreCancel(d.cfg.Checks.Run(inner)) })
+	g.Go(func() error { return d.rules.run(inner) })
+	g.Go(func() error { return d.loop(inner) })
+	g.Go(func() error {
+		defer stop() // nothing answers any more: the rest may go
+		elect, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(inner, cancel)() // a part that fails ends the holding in order
+		return ignoreCancel(elector.Run(elect))
+	})
+	err := g.Wait()
+	return errors.Join(err, d.rules.clear(context.WithoutCancel(ctx)))
+}
+
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// sweep removes leftovers of an earlier life: the election may only start when
+// they are verified gone.
+func (d *Director) sweep(ctx context.Context) error {
+	vips, err := d.cfg.Fencer.Sweep()
+	if err != nil {
+		return fmt.Errorf("remove the addresses that an earlier life left: %w", err)
+	}
+	for _, v := range vips {
+		d.log.Warn("removed an address that an earlier life left", zap.String(logfield.VIP, v.Address.String()))
+	}
+	if !d.cfg.LeftoverRules {
+		return nil
+	}
+	d.log.Warn("removing IPVS rules that an earlier life left")
+	if err := d.rules.clear(ctx); err != nil {
+		return fmt.Errorf("remove the IPVS rules that an earlier life left: %w", err)
+	}
+	return nil
+}
+
+// loop reacts to hints, and looks at everything once a second besides.
+func (d *Director) loop(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		d.refresh()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.cfg.Documents.Changes():
+		case <-d.cfg.Checks.Changed():
+			d.rules.kick()
+		case <-d.cfg.Links:
+		case <-tick.C:
+		}
+	}
+}
+
+// refresh brings every part up to date with the documents and with what was
+// found out about this host.
+func (d *Director) refresh() {
+	raw, ok := d.cfg.Documents.Documents()
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	changed := d.docs.load(raw)
+	sp, problems := d.docs.spec, d.docs.problems
+	d.mu.Unlock()
+	if changed {
+		d.changed(sp, problems)
+	}
+	d.setChecks(sp)
+	d.configure(sp)
+	d.removeForeign(sp)
+	d.publish(sp)
+}
+
+// changed applies what new documents say.
+func (d *Director) changed(sp *spec.Spec, problems []string) {
+	for _, p := range problems {
+		d.log.Error("a document is not usable: its last good version stays in force", zap.String(logfield.Reason, p))
+	}
+	d.log.Info("documents in force", zap.Int("groups", len(sp.Groups)), zap.Int("services", len(sp.Services)), zap.Int("problems", len(problems)))
+	d.cfg.Fencer.SetGARPRefresh(sp.Cluster.GARPRefresh)
+	if err := d.elector.SetTiming(Timing(sp.Cluster)); err != nil {
+		d.log.Error("the cluster's timing is refused; the earlier one stays in force", zap.Error(err))
+	}
+	d.rules.interval(sp.Cluster.IPVSCheckInterval)
+	d.rules.kick()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, h := range d.holdings {
+		if g, ok := sp.Groups[name]; ok {
+			h.replaceVIPs(d.vips(g))
+		}
+	}
+}
+
+// Timing is what the cluster's document says about leases.
+func Timing(c spec.Cluster) election.Timing {
+	return election.Timing{Lease: c.Lease, Renew: c.Renewal(), Drift: c.Drift, Lateness: fence.Lateness}
+}
+
+func (d *Director) vips(g spec.Group) []fence.VIP {
+	iface := g.InterfaceOr(d.cfg.Interface)
+	out := make([]fence.VIP, len(g.VIPs))
+	for i, v := range g.VIPs {
+		out[i] = fence.VIP{Address: v.Address, Interface: iface, Label: g.Label}
+	}
+	return out
+}
+
+// removeForeign makes sure that this host does not answer for VIPs that it does
+// not hold, whoever bound them.
+func (d *Director) removeForeign(sp *spec.Spec) {
+	var vips []fence.VIP
+	for _, g := range sp.Groups {
+		vips = append(vips, d.vips(g)...)
+	}
+	if len(vips) == 0 {
+		return
+	}
+	removed, _, err := d.cfg.Fencer.RemoveForeign(vips)
+	for _, a := range removed {
+		d.log.Warn("removed a VIP that this director does not hold", zap.String(logfield.VIP, a.String()))
+	}
+	if err != nil {
+		d.log.Error("a VIP that this director does not hold is bound here", zap.Error(err))
+	}
+}

@@ -1,0 +1,72 @@
+package director
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/zklvs/zklvs/internal/spec"
+)
+
+// documents holds what is in force: of each document the newest version that
+// is understood, and of all of them a set that fits together.
+type documents struct {
+	raw      map[string][]byte          // as last seen in ZooKeeper
+	good     map[string]*spec.Documents // the newest understood version of each
+	spec     *spec.Spec                 // the newest set that passed all checks
+	problems []string
+}
+
+// load takes in what ZooKeeper holds and reports whether anything was different.
+func (d *documents) load(raw map[string][]byte) (changed bool) {
+	if d.spec != nil && maps.EqualFunc(raw, d.raw, bytes.Equal) {
+		return false
+	}
+	d.raw = maps.Clone(raw)
+	d.problems = nil
+	good := map[string]*spec.Documents{}
+	for _, path := range slices.Sorted(maps.Keys(raw)) {
+		doc, err := spec.Decode(path, raw[path])
+		if err == nil {
+			good[path] = doc
+			continue
+		}
+		d.problems = append(d.problems, lines(err)...)
+		if last, ok := d.good[path]; ok {
+			good[path] = last
+		}
+	}
+	d.good = good
+	d.settle()
+	return true
+}
+
+// settle puts the set in force if its documents fit together.
+func (d *documents) settle() {
+	merged, err := spec.Merge(slices.Collect(maps.Values(d.good))...)
+	if err == nil {
+		sp := merged.Spec()
+		if err = sp.Check(); err == nil {
+			d.spec = sp
+			return
+		}
+	}
+	d.problems = append(d.problems, lines(err)...)
+	if d.spec == nil { // nothing good was ever seen: hold nothing
+		d.spec = &spec.Spec{Cluster: spec.DefaultCluster()}
+	}
+}
+
+// lines splits an error of the documents into its problems.
+func lines(err error) []string {
+	errs, ok := err.(spec.Errors)
+	if !ok {
+		return []string{err.Error()}
+	}
+	out := make([]string, len(errs))
+	for i, p := range errs {
+		out[i] = fmt.Sprint(p)
+	}
+	return out
+}

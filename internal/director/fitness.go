@@ -1,0 +1,118 @@
+package director
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/health"
+	"github.com/zklvs/zklvs/internal/logfield"
+	"github.com/zklvs/zklvs/internal/spec"
+)
+
+// configure tells the election what the documents and this host's fitness say.
+func (d *Director) configure(sp *spec.Spec) {
+	verdicts := d.cfg.Checks.Snapshot()
+	var groups []election.GroupConfig
+	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
+		g := sp.Groups[name]
+		groups = append(groups, election.GroupConfig{
+			Name: name, Priority: g.PriorityOf(d.cfg.Node), Preempt: g.Preempt, PreemptDelay: g.PreemptDelay,
+			Ineligible: d.judge(name, g, sp, verdicts), Backoff: g.Fitness.Backoff,
+		})
+	}
+	if d.groups != nil && reflect.DeepEqual(groups, d.groups) {
+		return
+	}
+	d.groups = groups
+	d.elector.Configure(groups)
+}
+
+// judge returns why this director is not fit to hold a group, "" if it is.
+func (d *Director) judge(name string, g spec.Group, sp *spec.Spec, verdicts map[health.Target]health.Verdict) string {
+	reasons := d.linkProblems(g)
+	for what, t := range fitnessTargets(g, d.cfg.Interface) {
+		switch v := verdicts[t]; v.State {
+		case health.Unknown:
+			reasons = append(reasons, what+" has not been checked yet")
+		case health.Down:
+			reasons = append(reasons, fmt.Sprintf("%s failed: %s", what, v.LastError))
+		}
+	}
+	if hasServices(sp, name) {
+		if err := d.rules.available(); err != nil {
+			reasons = append(reasons, err.Error())
+		}
+	}
+	slices.Sort(reasons)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.failed[name]; f.until > d.cfg.Now() {
+		reasons = append(reasons, f.reason)
+	}
+	reason := strings.Join(reasons, "; ")
+	if was, known := d.unfit[name]; !known || was != reason {
+		d.logFitness(name, reason)
+	}
+	d.unfit[name] = reason
+	return reason
+}
+
+func (d *Director) logFitness(group, reason string) {
+	if reason == "" {
+		d.log.Info("fit to hold", zap.String(logfield.Group, group))
+		return
+	}
+	d.log.Warn("not fit to hold", zap.String(logfield.Group, group), zap.String(logfield.Reason, reason))
+}
+
+// linkProblems looks at the VIP's interface and the tracked ones.
+func (d *Director) linkProblems(g spec.Group) (reasons []string) {
+	own := g.InterfaceOr(d.cfg.Interface)
+	if own == "" {
+		return []string{"no interface for the VIPs: set `interface` in this director's file or in the group"}
+	}
+	for _, name := range append([]string{own}, g.Fitness.TrackInterfaces...) {
+		up, carrier, err := d.cfg.Fencer.LinkState(name)
+		switch {
+		case err != nil:
+			reasons = append(reasons, fmt.Sprintf("interface %s: %v", name, err))
+		case !up:
+			reasons = append(reasons, fmt.Sprintf("interface %s is down", name))
+		case !carrier:
+			reasons = append(reasons, fmt.Sprintf("interface %s has no carrier", name))
+		}
+	}
+	return slices.Compact(reasons)
+}
+
+func hasServices(sp *spec.Spec, group string) bool {
+	for _, s := range sp.Services {
+		if s.Group == group {
+			return true
+		}
+	}
+	return false
+}
+
+// fitnessTargets are the checks that a group's fitness asks for, by what they are.
+func fitnessTargets(g spec.Group, iface string) map[string]health.Target {
+	out := map[string]health.Target{}
+	if w := g.Fitness.Gateway; w != nil {
+		out["gateway "+w.Address.String()] = health.Target{
+			Kind: health.ARP, Address: netip.AddrPortFrom(w.Address, 0), Interface: g.InterfaceOr(iface),
+			Interval: w.Interval, Timeout: w.Timeout, Rise: w.Rise, Fall: w.Fall}
+	}
+	if s := g.Fitness.Script; s != nil {
+		out["script "+s.Exec] = health.Target{
+			Kind: health.Exec, Script: s.Exec,
+			Interval: s.Interval, Timeout: s.Timeout, Rise: s.Rise, Fall: s.Fall}
+	}
+	return out
+}

@@ -1,0 +1,196 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/internal/logfield"
+)
+
+// fenceRetry is the pause between two tries to remove an address.
+const fenceRetry = 50 * time.Millisecond
+
+// holding carries out one group's grants and fences, in a goroutine of its own
+// so that the election is never kept waiting and groups do not wait for each other.
+type holding struct {
+	d     *Director
+	group string
+	kick  chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	grant *election.Grant
+	fence *election.Fence
+	vips  []fence.VIP // what the documents say
+	dirty bool        // vips differs from what was bound
+
+	// Only the worker uses these.
+	holds election.Holding
+	bound bool
+}
+
+// Grant implements zk.Executor. It returns at once.
+func (d *Director) Grant(g election.Grant) {
+	h := d.holding(g.Holding.Group)
+	h.mu.Lock()
+	h.grant = &g
+	h.mu.Unlock()
+	h.wake()
+}
+
+// Fence implements zk.Executor. It returns at once.
+func (d *Director) Fence(f election.Fence) {
+	h := d.holding(f.Holding.Group)
+	h.mu.Lock()
+	h.fence = &f
+	h.mu.Unlock()
+	h.wake()
+}
+
+// holding returns a group's worker, started at its first use. Workers end with
+// the director.
+func (d *Director) holding(group string) *holding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := d.holdings[group]
+	if h == nil {
+		h = &holding{d: d, group: group, kick: make(chan struct{}, 1)}
+		if g, ok := d.docs.spec.Groups[group]; ok {
+			h.vips = d.vips(g)
+		}
+		d.holdings[group] = h
+		d.group.Go(func() error { return h.run(d.running) })
+	}
+	return h
+}
+
+func (h *holding) wake() {
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// replaceVIPs takes in what the documents say now.
+func (h *holding) replaceVIPs(vips []fence.VIP) {
+	h.mu.Lock()
+	same := slices.Equal(h.vips, vips)
+	h.vips, h.dirty = vips, h.dirty || !same
+	h.mu.Unlock()
+	if !same {
+		h.wake()
+	}
+}
+
+func (h *holding) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.kick:
+			h.step(ctx)
+		}
+	}
+}
+
+// step does what is asked now. A fence overrides the grants before it: the
+// election grants nothing anew before it has heard Fenced.
+func (h *holding) step(ctx context.Context) {
+	h.mu.Lock()
+	grant, stop := h.grant, h.fence
+	if stop != nil {
+		h.grant, h.fence = nil, nil
+	}
+	h.mu.Unlock()
+	switch {
+	case stop != nil:
+		h.stop(ctx, *stop)
+	case grant != nil:
+		h.answer(ctx, *grant)
+	}
+}
+
+// answer makes the host answer: rules first, then the addresses.
+func (h *holding) answer(ctx context.Context, g election.Grant) {
+	begun := h.d.cfg.Now()
+	if h.holds != g.Holding {
+		h.holds, h.bound = g.Holding, false
+		h.d.rules.hold(h.group, true)
+		if err := h.d.rules.sync(ctx); err != nil {
+			h.d.log.Error("IPVS rules are not complete", zap.String(logfield.Group, h.group), zap.Error(err))
+		}
+	}
+	vips, deadline, dirty := h.current(g)
+	key := fence.Holding(g.Holding)
+	var err error
+	if h.bound && !dirty {
+		err = h.d.cfg.Fencer.Extend(key, deadline)
+	} else {
+		err = h.d.cfg.Fencer.Bind(key, vips, deadline)
+	}
+	switch {
+	case err == nil && !h.bound:
+		h.bound = true
+		h.d.log.Info("answering", zap.String(logfield.Group, h.group), zap.Uint64(logfield.Epoch, g.Holding.Epoch),
+			zap.Duration(logfield.Took, h.d.cfg.Now()-begun))
+	case err == nil:
+	case errors.Is(err, fence.ErrFenced), errors.Is(err, fence.ErrLeaseOver):
+		h.bound = false // the election orders the fence by itself
+	case h.bound && !dirty:
+		h.d.log.Error("renewing the addresses failed", zap.String(logfield.Group, h.group), zap.Error(err))
+	default:
+		h.d.cannotCarry(h.group, g.Holding, err)
+	}
+}
+
+// current returns what to bind until when: during a long take-over newer grants
+// have come in.
+func (h *holding) current(g election.Grant) ([]fence.VIP, time.Duration, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.grant != nil && h.grant.Holding == g.Holding {
+		g = *h.grant
+	}
+	dirty := h.dirty
+	h.dirty = false
+	return h.vips, g.Deadline, dirty
+}
+
+// stop removes the addresses, verified, tells the election, and only then takes
+// the rules away.
+func (h *holding) stop(ctx context.Context, f election.Fence) {
+	h.d.log.Info("fencing", zap.String(logfield.Group, h.group), zap.String(logfield.Reason, f.Reason), zap.String(logfield.Lock, f.Holding.Lock))
+	for {
+		err := h.d.cfg.Fencer.Fence(fence.Holding(f.Holding), f.Reason)
+		if err == nil {
+			break
+		}
+		h.d.log.Error("the addresses are not verified gone: trying again", zap.String(logfield.Group, h.group), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(fenceRetry):
+		}
+	}
+	h.holds, h.bound = election.Holding{}, false
+	h.d.elector.Fenced(f.Holding)
+	h.d.rules.hold(h.group, false)
+	h.d.rules.kick()
+}
+
+// cannotCarry gives up a group whose addresses cannot be bound here, and stays
+// unfit for it for the back-off.
+func (d *Director) cannotCarry(group string, h election.Holding, err error) {
+	d.log.Error("the addresses cannot be bound: giving the group up", zap.String(logfield.Group, group), zap.Error(err))
+	d.mu.Lock()
+	backoff := d.docs.spec.Groups[group].Fitness.Backoff
+	d.failed[group] = failure{reason: err.Error(), until: d.cfg.Now() + backoff}
+	d.mu.Unlock()
+	d.elector.GiveUp(h, "the addresses cannot be bound: "+err.Error())
+}

@@ -1,0 +1,214 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/zklvs/zklvs/health"
+	"github.com/zklvs/zklvs/internal/logfield"
+	"github.com/zklvs/zklvs/internal/spec"
+	"github.com/zklvs/zklvs/ipvs"
+)
+
+// rules keeps the kernel's IPVS table as desired. Passes are serialised; the
+// table is opened when it is first needed, so that groups without services need
+// no ip_vs.
+type rules struct {
+	open    func() (Table, error)
+	desired func(held map[string]bool) []ipvs.Service
+	log     *zap.Logger
+	kicked  chan struct{}
+	every   chan time.Duration
+
+	pass sync.Mutex // one at a time; guards table
+	tab  Table
+
+	mu   sync.Mutex // guards held
+	held map[string]bool
+}
+
+func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, log *zap.Logger) *rules {
+	return &rules{open: open, desired: desired, log: log, held: map[string]bool{},
+		kicked: make(chan struct{}, 1), every: make(chan time.Duration, 1)}
+}
+
+// run repairs drift at an interval and follows kicks.
+func (r *rules) run(ctx context.Context) error {
+	tick := time.NewTicker(spec.DefaultCluster().IPVSCheckInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case d := <-r.every:
+			tick.Reset(d)
+			continue
+		case <-tick.C:
+		case <-r.kicked:
+		}
+		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
+			r.log.Error("IPVS rules are not as desired", zap.Error(err))
+		}
+	}
+}
+
+// interval sets how often the table is looked at without a kick.
+func (r *rules) interval(d time.Duration) {
+	select {
+	case <-r.every: // drop an older one
+	default:
+	}
+	r.every <- d
+}
+
+func (r *rules) kick() {
+	select {
+	case r.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// hold notes that the rules of a group are wanted here, or no longer are.
+func (r *rules) hold(group string, held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if held {
+		r.held[group] = true
+	} else {
+		delete(r.held, group)
+	}
+}
+
+// sync makes the table what is desired now.
+func (r *rules) sync(ctx context.Context) error {
+	r.pass.Lock()
+	defer r.pass.Unlock()
+	r.mu.Lock()
+	held := maps.Clone(r.held)
+	r.mu.Unlock()
+	desired := r.desired(held)
+	if len(desired) == 0 && r.tab == nil {
+		return nil
+	}
+	return r.reconcile(ctx, desired)
+}
+
+// clear removes every rule that is ours.
+func (r *rules) clear(ctx context.Context) error {
+	r.pass.Lock()
+	defer r.pass.Unlock()
+	return r.reconcile(ctx, nil)
+}
+
+func (r *rules) reconcile(ctx context.Context, desired []ipvs.Service) error {
+	if err := r.ensure(); err != nil {
+		if len(desired) == 0 && errors.Is(err, ipvs.ErrNoKernelSupport) {
+			return nil // nothing can be there
+		}
+		return err
+	}
+	report, err := r.tab.Reconcile(ctx, desired)
+	for _, d := range report.Drift {
+		r.log.Warn("the IPVS table was changed by another program", zap.Stringer(logfield.Reason, d), zap.Bool("repaired", d.Repaired))
+	}
+	for _, k := range report.Adopted {
+		r.log.Info("adopted an IPVS service", zap.Stringer(logfield.Service, k))
+	}
+	return err
+}
+
+func (r *rules) ensure() error {
+	if r.tab != nil {
+		return nil
+	}
+	tab, err := r.open()
+	if err != nil {
+		return err
+	}
+	r.tab = tab
+	return nil
+}
+
+// available reports why IPVS cannot be used here, nil if it can. A pass under
+// way means that it can.
+func (r *rules) available() error {
+	if !r.pass.TryLock() {
+		return nil
+	}
+	defer r.pass.Unlock()
+	return r.ensure()
+}
+
+// desiredRules is spec x role x verdicts.
+func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
+	d.mu.Lock()
+	sp := d.docs.spec
+	d.mu.Unlock()
+	if sp == nil {
+		return nil
+	}
+	verdicts := d.cfg.Checks.Snapshot()
+	var out []ipvs.Service
+	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
+		if s := sp.Services[name]; held[s.Group] {
+			out = append(out, kernelService(s, verdicts))
+		}
+	}
+	return out
+}
+
+// kernelService is a service with the destinations that may be used now.
+func kernelService(s spec.Service, verdicts map[health.Target]health.Verdict) ipvs.Service {
+	out := ipvs.Service{
+		Key:       ipvs.Key{Protocol: protocol(s.Listen.Protocol), Address: s.Listen.Address, Port: s.Listen.Port},
+		Scheduler: s.Scheduler, Persistence: s.Persistence,
+	}
+	for _, rs := range s.RealServers {
+		weight := rs.Weight
+		if !usable(s, rs, verdicts) {
+			if s.OnFailure == spec.Remove {
+				continue
+			}
+			weight = 0
+		}
+		out.Destinations = append(out.Destinations, ipvs.Destination{
+			Address: rs.Address.Addr(), Port: rs.Address.Port(), Forward: forward(s.Forward), Weight: weight})
+	}
+	return out
+}
+
+// usable reports whether a real server may get connections. One whose check
+// has not come to a result yet gets none; the first result decides at once.
+func usable(s spec.Service, rs spec.RealServer, verdicts map[health.Target]health.Verdict) bool {
+	if s.Check == nil {
+		return true
+	}
+	t, err := checkTarget(*s.Check, rs)
+	return err == nil && verdicts[t].State == health.Up
+}
+
+func protocol(p spec.Protocol) ipvs.Protocol {
+	if p == spec.UDP {
+		return ipvs.UDP
+	}
+	return ipvs.TCP
+}
+
+func forward(f spec.Forward) ipvs.Forward {
+	switch f {
+	case spec.DR:
+		return ipvs.DR
+	case spec.Tun:
+		return ipvs.TUN
+	case spec.NAT:
+		return ipvs.NAT
+	}
+	panic(fmt.Sprintf("director: forwarding method %q passed the documents' checks", f))
+}

@@ -1,0 +1,128 @@
+package director
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/health"
+	"github.com/zklvs/zklvs/internal/spec"
+)
+
+// Presence is what a director says of itself in ZooKeeper, in its ephemeral
+// znode directors/<node>.
+type Presence struct {
+	Node        string            `json:"node"`
+	Version     string            `json:"version"`
+	Since       string            `json:"since"` // RFC 3339
+	Interface   string            `json:"interface,omitempty"`
+	FenceLayers []string          `json:"fence_layers"`
+	Unfit       map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold
+	Problems    []string          `json:"problems,omitempty"` // of the documents
+}
+
+// ServiceHealth is one director's verdict on a service, in
+// health/<node>/<service>.
+type ServiceHealth struct {
+	Service     string             `json:"service"`
+	RealServers []RealServerHealth `json:"real_servers"`
+}
+
+// RealServerHealth is the verdict on one real server.
+type RealServerHealth struct {
+	Address string `json:"address"`
+	State   string `json:"state"` // up, down, unknown, unchecked
+	Since   string `json:"since,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Status is what a director answers on its admin socket.
+type Status struct {
+	Presence
+	Groups []election.GroupStatus `json:"groups"`
+	Health []ServiceHealth        `json:"health"`
+}
+
+// FenceLayers are the layers that make this host stop answering, see
+// docs/SAFETY.md.
+func FenceLayers() []string { return []string{"director step-down", "address lifetime"} }
+
+// Status returns what this director knows and does.
+func (d *Director) Status() Status {
+	d.mu.Lock()
+	sp := d.docs.spec
+	s := Status{Presence: d.presence()}
+	d.mu.Unlock()
+	s.Groups = d.elector.Status()
+	if sp != nil {
+		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
+	}
+	return s
+}
+
+// presence needs d.mu.
+func (d *Director) presence() Presence {
+	unfit := maps.Clone(d.unfit)
+	maps.DeleteFunc(unfit, func(_, reason string) bool { return reason == "" })
+	return Presence{Node: d.cfg.Node, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
+		Interface: d.cfg.Interface, FenceLayers: FenceLayers(), Unfit: unfit, Problems: d.docs.problems}
+}
+
+func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict) []ServiceHealth {
+	var out []ServiceHealth
+	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
+		s := sp.Services[name]
+		h := ServiceHealth{Service: name, RealServers: []RealServerHealth{}}
+		for _, rs := range s.RealServers {
+			h.RealServers = append(h.RealServers, realServerHealth(s, rs, verdicts))
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Target]health.Verdict) RealServerHealth {
+	h := RealServerHealth{Address: rs.Address.String(), State: "unchecked"}
+	if s.Check == nil {
+		return h
+	}
+	t, err := checkTarget(*s.Check, rs)
+	if err != nil {
+		h.Error = err.Error()
+		return h
+	}
+	v := verdicts[t]
+	h.State, h.Error = v.State.String(), v.LastError
+	if v.State != health.Unknown {
+		h.Since = v.WallSince.UTC().Format(time.RFC3339)
+	}
+	return h
+}
+
+// publish writes what changed about this director and its verdicts.
+func (d *Director) publish(sp *spec.Spec) {
+	d.mu.Lock()
+	now := map[string]any{"directors/" + d.cfg.Node: d.presence()}
+	d.mu.Unlock()
+	for _, h := range serviceHealth(sp, d.cfg.Checks.Snapshot()) {
+		now["health/"+d.cfg.Node+"/"+h.Service] = h
+	}
+	for path, v := range now {
+		b, err := json.Marshal(v)
+		if err != nil { // plain data cannot fail
+			panic("director: encode " + path + ": " + err.Error())
+		}
+		if d.published[path] != string(b) {
+			d.published[path] = string(b)
+			d.cfg.Publisher.Publish(path, b)
+		}
+	}
+	for path := range d.published {
+		if _, ok := now[path]; !ok {
+			delete(d.published, path)
+			d.cfg.Publisher.Withdraw(path)
+		}
+	}
+}
