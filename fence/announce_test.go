@@ -2,6 +2,7 @@ package fence_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -54,5 +55,36 @@ func TestAnnouncements(t *testing.T) {
 		}
 		cancel()
 		must(t, <-done)
+	})
+}
+
+// A Bind that failed and could not be undone yet is not announced.
+func TestFailedBindIsNotAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		now := func() time.Duration { return time.Since(start) }
+		sent := &recorder{now: now}
+		k := newFake(now)
+		h, err := fence.New(fence.Config{Logger: zap.NewNop(), Kernel: k, Now: now, Announcer: sent, StatePath: filepath.Join(t.TempDir(), "s")})
+		must(t, err)
+		k.Hook = func(op string, a fence.Address) error {
+			if op == "remove" || (op == "replace" && a.Prefix.Addr() == vipB.Address) {
+				return errors.New("refused")
+			}
+			return nil
+		}
+		if h.Bind(web1, []fence.VIP{vipA, vipB}, now()+lease) == nil {
+			t.Fatal("bound")
+		}
+		wantError(t, h.Extend(web1, now()+lease), fence.ErrNotHeld)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		must(t, h.Run(ctx))
+		if got := sent.take(); len(got) != 0 {
+			t.Errorf("announced %v", got)
+		}
+		k.Hook = nil
+		must(t, h.Fence(web1, "test"))
+		wantTable(t, k)
 	})
 }

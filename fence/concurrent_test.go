@@ -47,8 +47,10 @@ func TestFenceInterrupts(t *testing.T) {
 			<-inFlight
 			go func() { fenced <- b.Fence(web1, "test") }()
 			// The fence is known at once, although it waits for the act.
-			for !b.Fenced(web1) {
-				runtime.Gosched()
+			for limit := time.Now().Add(10 * time.Second); !b.Fenced(web1); runtime.Gosched() {
+				if time.Now().After(limit) {
+					t.Fatal("a fence that waits for an act is not known to be under way")
+				}
 			}
 			close(goOn)
 			wantError(t, <-acted, fence.ErrFenced)
@@ -57,6 +59,36 @@ func TestFenceInterrupts(t *testing.T) {
 			if n := acts.Load(); n != 1 {
 				t.Errorf("%d kernel acts, want 1: the second VIP was bound under a fence", n)
 			}
+		})
+	}
+}
+
+// A sweep that began before a Bind does not take what that binds for a leftover.
+func TestSweepExcludesBind(t *testing.T) {
+	for name, sweep := range map[string]func(*bench) error{
+		"foreign": func(b *bench) error { _, _, err := b.RemoveForeign([]fence.VIP{vipA}); return err },
+		"sweep":   func(b *bench) error { _, err := b.Sweep(); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			must(t, b.Bind(web1, []fence.VIP{vipA}, b.deadline()))
+			b.restart(t) // vipA is a leftover, and not held
+			var once sync.Once
+			bound := make(chan error, 1)
+			b.kernel.Hook = func(op string, _ fence.Address) error {
+				once.Do(func() {
+					done := make(chan struct{})
+					go func() { bound <- b.Bind(web2, []fence.VIP{vipA}, b.deadline()); close(done) }()
+					select {
+					case <-done: // it did not wait for the sweep
+					case <-time.After(50 * time.Millisecond):
+					}
+				})
+				return nil
+			}
+			must(t, sweep(b))
+			must(t, <-bound)
+			wantTable(t, b.kernel, own, "10.0.0.100/32 eth0 eth0:2 5s")
 		})
 	}
 }

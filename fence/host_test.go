@@ -186,6 +186,20 @@ func TestActEndsAfterTheLease(t *testing.T) {
 	}
 }
 
+// The lease is checked after the act too, however short that was.
+func TestLeaseEndsDuringAct(t *testing.T) {
+	b := newBench(t)
+	b.kernel.Hook = func(op string, _ fence.Address) error {
+		if op == "replace" {
+			b.clock.Add(90 * time.Millisecond)
+		}
+		return nil
+	}
+	deadline := b.clock.Now() + fence.StepDownMargin + 50*time.Millisecond
+	wantError(t, b.Bind(web1, []fence.VIP{vipA}, deadline), fence.ErrLeaseOver)
+	wantTable(t, b.kernel, own)
+}
+
 // The lifetime counts from the end of an act: a slow one is done again.
 func TestSlowActIsRepeated(t *testing.T) {
 	b := newBench(t)
@@ -210,6 +224,26 @@ func TestSlowActIsRepeated(t *testing.T) {
 		return nil
 	}
 	if err := b.Bind(web1, []fence.VIP{vipA}, b.deadline()); err == nil || !strings.Contains(err.Error(), "the kernel took more than 100ms") {
+		t.Errorf("error %v", err)
+	}
+	wantTable(t, b.kernel, own)
+}
+
+// Bind believes the kernel's dump only.
+func TestBindIsVerified(t *testing.T) {
+	b := newBench(t)
+	replaced := false
+	b.kernel.Hook = func(op string, _ fence.Address) error {
+		switch {
+		case op == "replace":
+			replaced = true
+		case op == "dump" && replaced:
+			replaced = false
+			return b.kernel.Remove(address("10.0.0.100/32", "eth0", "", 0))
+		}
+		return nil
+	}
+	if err := b.Bind(web1, []fence.VIP{vipA}, b.deadline()); err == nil || !strings.Contains(err.Error(), "is not bound with a lifetime") {
 		t.Errorf("error %v", err)
 	}
 	wantTable(t, b.kernel, own)
