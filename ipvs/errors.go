@@ -12,6 +12,9 @@ import (
 var (
 	// ErrNoKernelSupport: there is no ip_vs in this kernel.
 	ErrNoKernelSupport = errors.New("kernel has no ip_vs: modprobe ip_vs, or boot a kernel built with CONFIG_IP_VS")
+	// ErrReloaded: ip_vs was unloaded and loaded again during the life of
+	// this process, whose netlink library cannot talk to the new one.
+	ErrReloaded = errors.New("ip_vs was unloaded and loaded again: restart this program")
 	// ErrNoScheduler: the kernel has no such scheduler.
 	ErrNoScheduler = errors.New("kernel has no such scheduler")
 	// ErrRaced: the table changed between read and write, because another
@@ -45,7 +48,7 @@ func (e *StepError) Unwrap() error { return e.Err }
 type ApplyError struct {
 	Failed  []*StepError
 	Skipped int
-	// Cause is why the rest was given up: a cancelled context, or the failed
+	// Cause is why the rest was given up: a context that ended, or the failed
 	// step after which no other could succeed. Nil if Apply went to the end.
 	Cause error
 }
@@ -131,8 +134,7 @@ func fatal(err error) bool {
 	if errors.Is(err, errIPv6Destination) {
 		return false
 	}
-	return !errors.As(err, &errno) || errno == syscall.EPERM || errno == syscall.EACCES || errno == syscall.EBADF ||
-		errors.Is(err, ErrNoKernelSupport)
+	return !errors.As(err, &errno) || errno == syscall.EPERM || errno == syscall.EACCES || errno == syscall.EBADF
 }
 
 // quoted is a program's output as the tail of an error, on one line.

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"cmp"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -43,6 +44,7 @@ func (f *fakeKernel) enter(op string) (func(), error) {
 	if !f.busy.CompareAndSwap(false, true) {
 		panic("the netlink handle is used by two goroutines at once")
 	}
+	runtime.Gosched() // let another goroutine try
 	leave := func() { f.busy.Store(false) }
 	if f.fail != nil {
 		if err := f.fail(op); err != nil {

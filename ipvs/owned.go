@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrOwnedFile: the state file of owned services is damaged or not ours, so
+// ErrOwnedFile says that the state file of owned services is damaged, so that
 // what an earlier life left in the kernel is unknown.
 var ErrOwnedFile = errors.New("state file of owned IPVS services cannot be used: " +
 	"remove our leftovers with ipvsadm -D, then delete the file")

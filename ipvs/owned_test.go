@@ -86,6 +86,7 @@ func TestOwnedRefusesBadFiles(t *testing.T) {
 		{"empty", "", "it is cut off"},
 		{"no last line", head + "TCP 10.0.0.1:80\n", `line 3: "TCP 10.0.0.1:80": expected "end 0" after as many different services`},
 		{"cut in a line", head + "TCP 10.0.0.1:8", "it is cut off"},
+		{"more after the end", head + "end 0\nx", "it is cut off"},
 		{"line lost", head + "end 1\n", `line 3: "end 1": expected "end 0" after as many different services`},
 		{"twice", head + "TCP 10.0.0.1:80\nTCP 10.0.0.1:80\nend 2\n", `line 5: "end 2": expected "end 2" after as many different services`},
 		{"another format", "zklvs-owned-services 2\nscope s\nend 0\n", `line 1: "zklvs-owned-services 2": expected "zklvs-owned-services 1"`},
@@ -110,8 +111,11 @@ func TestOwnedRefusesBadFiles(t *testing.T) {
 
 func TestOwnedRefusesBadPlaces(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, "link")
-	if err := os.Symlink("/etc/hostname", path); err != nil {
+	good, path := filepath.Join(dir, "good"), filepath.Join(dir, "link")
+	if err := mustOpenOwned(t, good).Add(key(t, "TCP 10.0.0.1:80")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(good, path); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{path, dir} {

@@ -96,11 +96,13 @@ func suiteLife(t *testing.T, table, adversary *Table) {
 	noDiff(t, "nothing to do", Report{}, mustReconcile(t, r, desired))
 
 	desired[0].Destinations = []Destination{dest("10.0.1.2:80", DR, 0), dest("10.0.1.3:80", TUN, 2)}
+	desired[1].Destinations[0].Weight = 3 // in place: the caller's table stays the caller's
 	report = mustReconcile(t, r, desired)
 	noDiff(t, "a change of mind is no drift", 0, len(report.Drift))
 	noDiff(t, "changed", `-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 2
 -e -t 10.0.0.1:80 -r 10.0.1.2:80 -g -w 0
 -d -t 10.0.0.1:80 -r 10.0.1.1:80
+-e -u 10.0.0.1:53 -r 10.0.1.1:5353 -m -w 3
 `, Plan(report.Result.Done).String())
 
 	report = mustReconcile(t, r, nil)
@@ -169,7 +171,8 @@ func suiteLeftover(t *testing.T, table, adversary *Table) {
 	report = mustReconcile(t, second, append(webAndDNS(t)[:1], foreign...))
 	noDiff(t, "adopted", []string{"TCP 10.0.0.9:80"}, texts(report.Adopted))
 	noDiff(t, "adoption writes nothing", 0, len(report.Result.Done))
-	mustReconcile(t, second, nil)
+	report = mustReconcile(t, second, nil)
+	noDiff(t, "what was desired in this life is no leftover", []string{}, texts(report.Leftovers))
 	noDiff(t, "table", []Service{}, mustRead(t, table))
 }
 

@@ -37,7 +37,8 @@ type Table struct {
 // Open opens the table of the calling thread's network namespace. Where the
 // kernel does not have ip_vs loaded it runs modprobe; if that does not help
 // the error wraps ErrNoKernelSupport, without the right to use the table
-// ErrPermission.
+// ErrPermission. The netlink library remembers the first ip_vs that it met in
+// this process: after a reload of the module there is only ErrReloaded.
 func Open() (*Table, error) {
 	if _, err := familyID(); err != nil {
 		probe := runModprobe(context.Background(), "ip_vs")
@@ -56,6 +57,9 @@ func Open() (*Table, error) {
 	t := &Table{h: h, supported: func() error { return sameFamily(id) }}
 	if _, err := h.GetConfig(); err != nil {
 		h.Close()
+		if errors.Is(err, syscall.ENOENT) { // of a family that was there a moment ago
+			err = ErrReloaded
+		}
 		return nil, fmt.Errorf("open the IPVS table: %w", t.readError(err))
 	}
 	return t, nil
@@ -248,7 +252,7 @@ func sameFamily(id uint16) error {
 		return noSupport(nil, err)
 	}
 	if now != id {
-		return fmt.Errorf("%w (it was unloaded and loaded again: restart this program)", ErrNoKernelSupport)
+		return ErrReloaded
 	}
 	return nil
 }
