@@ -53,38 +53,53 @@ type unit struct {
 // the error says so, nothing has been written. A lost reply is settled by
 // reading back, for as long as ctx allows.
 func (st *Store) Apply(ctx context.Context, base Snapshot, changes []Change, record Record) (Applied, error) {
-	if err := checkChanges(changes); err != nil {
+	a, err := st.plan(ctx, base, changes, record)
+	if err != nil {
 		return Applied{}, err
+	}
+	err = a.run(ctx)
+	return a.done, err
+}
+
+// plan works out the transactions and writes nothing but the znode of all
+// clusters.
+func (st *Store) plan(ctx context.Context, base Snapshot, changes []Change, record Record) (*apply, error) {
+	if err := checkChanges(changes); err != nil {
+		return nil, err
 	}
 	missing, err := st.missingDirs(ctx)
 	if err != nil {
-		return Applied{}, err
+		return nil, err
 	}
 	if base.Exists() == slices.Contains(missing, st.tree.Spec()) {
-		return Applied{}, fmt.Errorf("apply to %s: %w", st.tree.Root(), ErrConflict)
+		return nil, fmt.Errorf("apply to %s: %w", st.tree.Root(), ErrConflict)
 	}
 	units, err := st.units(ctx, base, changes, missing)
-	if err != nil || len(units) == 0 && len(missing) == 0 {
-		return Applied{Revision: base.Revision}, err
-	}
-	a := &apply{
-		st: st, record: record, fresh: slices.Contains(missing, st.tree.Root()), version: base.version,
-		done: Applied{Revision: Revision{Number: base.Revision.Number + 1, Apply: rand.Text()}},
-	}
-	batches, err := a.batches(missing, units)
 	if err != nil {
-		return Applied{}, err
+		return nil, err
 	}
-	for i, ops := range batches {
-		if err := a.commit(ctx, ops, i < len(batches)-1); err != nil {
+	a := &apply{st: st, record: record, fresh: slices.Contains(missing, st.tree.Root()), version: base.version}
+	a.done.Revision = base.Revision
+	if len(units) == 0 && len(missing) == 0 {
+		return a, nil
+	}
+	a.done.Revision = Revision{Number: base.Revision.Number + 1, Apply: rand.Text()}
+	a.todo, err = a.batches(missing, units)
+	return a, err
+}
+
+// run writes the batches.
+func (a *apply) run(ctx context.Context) error {
+	for i, ops := range a.todo {
+		if err := a.commit(ctx, ops, i < len(a.todo)-1); err != nil {
 			if i > 0 {
-				err = fmt.Errorf("%w (%d of %d parts were written)", err, i, len(batches))
+				err = fmt.Errorf("%w (%d of %d parts were written)", err, i, len(a.todo))
 			}
-			return a.done, fmt.Errorf("apply to %s: %w", st.tree.Root(), err)
+			return fmt.Errorf("apply to %s: %w", a.st.tree.Root(), err)
 		}
 		a.done.Batches++
 	}
-	return a.done, nil
+	return nil
 }
 
 func checkChanges(changes []Change) error {
@@ -215,6 +230,7 @@ type apply struct {
 	record  Record
 	fresh   bool  // the first batch makes the cluster's root
 	version int32 // of spec
+	todo    [][]Op
 	done    Applied
 }
 

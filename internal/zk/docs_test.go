@@ -124,7 +124,7 @@ func TestLargeApply(t *testing.T) {
 	ctx := within(t, 30*time.Second)
 	s2 := run(t, Config{Servers: sharedEnsemble(t).Servers()})
 	docs := NewDocuments(NewStore(s2, st.tree), zaptest.NewLogger(t))
-	go docs.Run(ctx)
+	background(t, docs.Run)
 	var changes []Change
 	for i := range 6 {
 		changes = append(changes, Change{Path: fmt.Sprintf("spec/groups/g%d", i), Data: bytes.Repeat([]byte("x"), 200<<10)})
@@ -146,13 +146,57 @@ func TestLargeApply(t *testing.T) {
 	}
 }
 
+// The reply of an apply is lost: whether it was written is found out, and it
+// is written once.
+func TestApplyWithLostReply(t *testing.T) {
+	s, _, tree := cluster(t)
+	ctx := within(t, 30*time.Second)
+	links, addresses := proxies(t, sharedEnsemble(t).Servers())
+	writer := run(t, Config{Servers: addresses, SessionTimeout: 2 * time.Second})
+	connected(t, writer)
+	st := NewStore(writer, tree)
+	must(st.Apply(ctx, must(st.ReadSpec(ctx))(t), []Change{put("spec/cluster", "1")}, record))(t)
+	for _, committed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
+			base := must(st.ReadSpec(ctx))(t)
+			changes := []Change{put("spec/cluster", t.Name())}
+			result := make(chan error, 1)
+			done := must(st.plan(ctx, base, changes, record))(t)
+			if committed {
+				each(links, (*proxy).freezeReplies)
+			} else {
+				each(links, (*proxy).freeze)
+			}
+			go func() { result <- done.run(ctx) }()
+			eventually(t, 5*time.Second, "the writer has lost its connection", func() bool {
+				return !writer.State().Connected
+			})
+			data, _, err := s.Get(ctx, tree.SpecCluster())
+			if now := string(data) == t.Name(); err != nil || now != committed {
+				t.Errorf("written %v, expected %v (%v)", now, committed, err)
+			}
+			if !committed {
+				each(links, (*proxy).cut) // what is on its way is lost
+			}
+			each(links, (*proxy).thaw)
+			if err := <-result; err != nil {
+				t.Error(err)
+			}
+			after := must(st.ReadSpec(ctx))(t)
+			if after.Revision.Number != base.Revision.Number+1 || string(after.Documents["spec/cluster"].Data) != t.Name() {
+				t.Errorf("after %+v: %+v", base.Revision, after)
+			}
+		})
+	}
+}
+
 func TestDocumentsFollow(t *testing.T) {
 	s, st, tree := cluster(t)
 	ctx := within(t, 30*time.Second)
 	links, addresses := proxies(t, sharedEnsemble(t).Servers())
 	reader := run(t, Config{Servers: addresses, SessionTimeout: time.Second})
 	docs := NewDocuments(NewStore(reader, tree), zaptest.NewLogger(t))
-	go docs.Run(ctx)
+	background(t, docs.Run)
 	shows := func(what string, limit time.Duration, want map[string]string) {
 		t.Helper()
 		start := time.Now()
@@ -189,7 +233,7 @@ func TestPublisher(t *testing.T) {
 	links, addresses := proxies(t, sharedEnsemble(t).Servers())
 	director, end := runUntil(t, Config{Servers: addresses, SessionTimeout: time.Second})
 	p := NewPublisher(director, zaptest.NewLogger(t))
-	go p.Run(ctx)
+	background(t, p.Run)
 	p.Publish(tree.Director("node01"), []byte("here"))
 	stands := func(path, want string) {
 		t.Helper()
@@ -223,7 +267,7 @@ func TestPublisher(t *testing.T) {
 	}
 
 	second := NewPublisher(s, zaptest.NewLogger(t))
-	go second.Run(ctx)
+	background(t, second.Run)
 	second.Publish(tree.Director("node01"), []byte("me too"))
 	eventually(t, 5*time.Second, "the other director is reported", func() bool {
 		return second.Foreign()[tree.Director("node01")] == director.State().ID

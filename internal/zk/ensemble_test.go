@@ -131,3 +131,12 @@ func connected(t testing.TB, s *Session) State {
 	t.Helper()
 	return must(s.WaitConnected(within(t, 20*time.Second)))(t)
 }
+
+// background runs something until the test ends.
+func background(t testing.TB, do func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = do(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}

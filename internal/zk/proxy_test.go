@@ -7,26 +7,25 @@ import (
 	"testing"
 )
 
-// proxy is a link to one server that a test can cut: frozen, it passes
-// nothing and still accepts, as a link that loses every packet after the
-// handshake.
+// proxy is a link to one server that a test can cut: frozen, in both
+// directions or in that of the replies, it passes nothing and still accepts.
 type proxy struct {
 	listener net.Listener
 	to       string
 	all      sync.WaitGroup
 
-	mu     sync.Mutex
-	thawed chan struct{} // closed while the link works
-	conns  map[net.Conn]struct{}
+	mu       sync.Mutex
+	requests chan struct{} // closed while they pass
+	replies  chan struct{} // closed while they pass
+	conns    map[net.Conn]struct{}
 }
 
 func newProxy(t testing.TB, to string) *proxy {
 	t.Helper()
 	p := &proxy{
 		listener: must(net.Listen("tcp", "127.0.0.1:0"))(t),
-		to:       to, thawed: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+		to:       to, requests: closedChan(), replies: closedChan(), conns: make(map[net.Conn]struct{}),
 	}
-	close(p.thawed)
 	p.all.Add(1)
 	go p.serve()
 	t.Cleanup(func() {
@@ -65,7 +64,7 @@ func (p *proxy) link(c net.Conn) {
 	defer c.Close()
 	p.keep(c, true)
 	defer p.keep(c, false)
-	p.pass()
+	p.pass(&p.requests)
 	up, err := net.Dial("tcp", p.to)
 	if err != nil {
 		return
@@ -74,18 +73,18 @@ func (p *proxy) link(c net.Conn) {
 	p.keep(up, true)
 	defer p.keep(up, false)
 	done := make(chan struct{})
-	go func() { defer close(done); p.copy(up, c) }()
-	p.copy(c, up)
+	go func() { defer close(done); p.copy(up, c, &p.requests) }()
+	p.copy(c, up, &p.replies)
 	<-done
 }
 
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(to, from net.Conn, gate *chan struct{}) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
-		p.pass()
+		p.pass(gate)
 		if _, werr := to.Write(buf[:n]); werr != nil || err == io.EOF {
 			return
 		}
@@ -95,12 +94,18 @@ func (p *proxy) copy(to, from net.Conn) {
 	}
 }
 
-// pass blocks while the link is frozen.
-func (p *proxy) pass() {
+// pass blocks while that direction is frozen.
+func (p *proxy) pass(gate *chan struct{}) {
 	p.mu.Lock()
-	c := p.thawed
+	c := *gate
 	p.mu.Unlock()
 	<-c
+}
+
+func closedChan() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 func (p *proxy) keep(c net.Conn, yes bool) {
@@ -114,18 +119,27 @@ func (p *proxy) keep(c net.Conn, yes bool) {
 }
 
 func (p *proxy) freeze() {
+	p.freezeReplies()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.thawed = make(chan struct{})
+	p.requests = make(chan struct{})
+}
+
+func (p *proxy) freezeReplies() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replies = make(chan struct{})
 }
 
 func (p *proxy) thaw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.thawed:
-	default:
-		close(p.thawed)
+	for _, gate := range []*chan struct{}{&p.requests, &p.replies} {
+		select {
+		case <-*gate:
+		default:
+			close(*gate)
+		}
 	}
 }
 
