@@ -54,6 +54,9 @@ func TestApply(t *testing.T) {
 	if len(done.New) != 0 || !slices.Equal(done.Unknown, []string{"db"}) {
 		t.Errorf("second apply: %+v", done)
 	}
+	if data, _, err := s.Get(ctx, tree.Record("db")); err != nil || string(data) != "db released=false" {
+		t.Errorf("record %q %v", data, err)
+	}
 	second := must(st.ReadSpec(ctx))(t)
 	want := map[string]Document{
 		"spec/groups/web":    {Data: []byte("g")},
@@ -64,8 +67,10 @@ func TestApply(t *testing.T) {
 		t.Errorf("after the second apply: %+v\n%s", second, diff)
 	}
 
-	if _, err := st.Apply(ctx, first, []Change{put("spec/services/http", "s3")}, record); !errors.Is(err, ErrConflict) {
-		t.Errorf("apply from an old reading: %v", err)
+	for _, doc := range []string{"spec/services/http", "spec/services/another"} {
+		if _, err := st.Apply(ctx, first, []Change{put(doc, "s3")}, record); !errors.Is(err, ErrConflict) {
+			t.Errorf("apply of %s from an old reading: %v", doc, err)
+		}
 	}
 	if _, err := st.Apply(ctx, empty, []Change{put("spec/services/other", "x")}, record); !errors.Is(err, ErrConflict) {
 		t.Errorf("apply as if there were no cluster: %v", err)
@@ -120,7 +125,7 @@ func TestApplyRefuses(t *testing.T) {
 // A large apply is several transactions; readers never show a part of it, and
 // groups outside the one that makes the root are unknown.
 func TestLargeApply(t *testing.T) {
-	_, st, _ := cluster(t)
+	s, st, tree := cluster(t)
 	ctx := within(t, 30*time.Second)
 	s2 := run(t, Config{Servers: sharedEnsemble(t).Servers()})
 	docs := NewDocuments(NewStore(s2, st.tree), zaptest.NewLogger(t))
@@ -133,6 +138,12 @@ func TestLargeApply(t *testing.T) {
 	want := Applied{Revision: done.Revision, Batches: 3, New: []string{"g0", "g1"}, Unknown: []string{"g2", "g3", "g4", "g5"}}
 	if diff := cmp.Diff(want, done); diff != "" {
 		t.Error(diff)
+	}
+	for g, released := range map[string]bool{"g1": true, "g2": false} {
+		want := fmt.Sprintf("%s released=%v", g, released)
+		if data, _, err := s.Get(ctx, tree.Record(g)); err != nil || string(data) != want {
+			t.Errorf("record %q %v, expected %q", data, err, want)
+		}
 	}
 	for snap, _ := docs.Snapshot(); len(snap.Documents) != 6; snap, _ = docs.Snapshot() {
 		if len(snap.Documents) != 0 {
@@ -262,6 +273,7 @@ func TestPublisher(t *testing.T) {
 	p.Publish(tree.Director("node01"), []byte("back"))
 	each(links, (*proxy).thaw)
 	stands(tree.Director("node01"), "back")
+	stands(tree.HealthService("node01", "s149"), "up") // though nobody published it again
 	if now := director.State(); now.Generation == before.Generation {
 		t.Errorf("state %+v: expected another session", now)
 	}

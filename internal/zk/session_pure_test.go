@@ -188,3 +188,60 @@ func TestRewound(t *testing.T) {
 		}
 	}
 }
+
+// A change is sent on its own connection, while its caller waits for it.
+func TestAdmit(t *testing.T) {
+	s := &Session{}
+	if s.admit(1, opCreate) {
+		t.Error("a change of nobody was admitted")
+	}
+	m := s.startChange(2)
+	if s.admit(3, opCreate) || m.written {
+		t.Error("admitted on a later connection")
+	}
+	if !s.admit(2, opCreate) || !s.giveUp(m) {
+		t.Error("not admitted, or not known to be sent")
+	}
+	m = s.startChange(2)
+	if s.giveUp(m) || s.admit(2, opCreate) {
+		t.Error("admitted after its caller had given up")
+	}
+}
+
+// Nothing is sent before the credentials are in, or to a client that is gone.
+func TestConnected(t *testing.T) {
+	s := must(New(Config{Servers: []string{"a"}, User: "u", Password: "p"}))(t)
+	life := s.begin()
+	client, server := net.Pipe()
+	defer server.Close()
+	defer client.Close()
+	w := s.newWire(life, client, time.Now().Add(time.Second)).(*wire)
+	w.frame(connectResponse(4000, 9)[4:])
+	session := gozk.Event{Type: gozk.EventSession, State: gozk.StateHasSession}
+	s.event(life, session)
+	s.attach(life, &gozk.Conn{})
+	if s.State().Connected {
+		t.Error("connected before the credentials are in")
+	}
+	s.mu.Lock()
+	s.authed = true
+	s.update()
+	s.mu.Unlock()
+	want := State{Connected: true, ID: 9, Timeout: 4 * time.Second, Generation: 1, Connection: 1, Server: "pipe"}
+	if diff := cmp.Diff(want, s.State()); diff != "" {
+		t.Error(diff)
+	}
+	w.down(net.ErrClosed)
+	if s.State().Connected || s.State().ID != 9 {
+		t.Errorf("%+v: expected a session without a connection", s.State())
+	}
+	s.event(life, gozk.Event{Type: gozk.EventSession, State: gozk.StateExpired})
+	if s.State().ID != 0 {
+		t.Error("an expired session keeps its id")
+	}
+	s.detach(life)
+	s.event(life, session)
+	if s.State().Connected {
+		t.Error("an event of a client that is gone counts")
+	}
+}
