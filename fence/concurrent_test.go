@@ -73,17 +73,18 @@ func TestSweepExcludesBind(t *testing.T) {
 			b := newBench(t)
 			must(t, b.Bind(web1, []fence.VIP{vipA}, b.deadline()))
 			b.restart(t) // vipA is a leftover, and not held
-			var once sync.Once
+			var begun atomic.Bool
 			bound := make(chan error, 1)
-			b.kernel.Hook = func(op string, _ fence.Address) error {
-				once.Do(func() {
-					done := make(chan struct{})
-					go func() { bound <- b.Bind(web2, []fence.VIP{vipA}, b.deadline()); close(done) }()
-					select {
-					case <-done: // it did not wait for the sweep
-					case <-time.After(50 * time.Millisecond):
-					}
-				})
+			b.kernel.Hook = func(string, fence.Address) error {
+				if begun.Swap(true) {
+					return nil
+				}
+				done := make(chan struct{})
+				go func() { bound <- b.Bind(web2, []fence.VIP{vipA}, b.deadline()); close(done) }()
+				select {
+				case <-done: // it did not wait for the sweep
+				case <-time.After(50 * time.Millisecond):
+				}
 				return nil
 			}
 			must(t, sweep(b))

@@ -2,112 +2,17 @@ package fence_test
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
 
 	"github.com/zklvs/zklvs/fence"
-	"github.com/zklvs/zklvs/fence/fencetest"
 )
-
-var (
-	vipA = fence.VIP{Address: netip.MustParseAddr("10.0.0.100"), Interface: "eth0", Label: "eth0:2"}
-	vipB = fence.VIP{Address: netip.MustParseAddr("10.0.0.101"), Interface: "eth0"}
-	web1 = fence.Holding{Group: "web", Lock: "lock-1", Epoch: 1}
-	web2 = fence.Holding{Group: "web", Lock: "lock-2", Epoch: 2}
-	db1  = fence.Holding{Group: "db", Lock: "lock-9", Epoch: 1}
-)
-
-const lease = 3 * time.Second
-
-// clock is set by hand and starts late enough for any deadline.
-type clock struct {
-	mu  sync.Mutex
-	now time.Duration
-}
-
-func (c *clock) Now() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now += d
-}
-
-// recorder is an Announcer.
-type recorder struct {
-	mu   sync.Mutex
-	now  func() time.Duration
-	sent []string // "address interface after"
-}
-
-func (r *recorder) Announce(l fence.Link, a netip.Addr) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.sent = append(r.sent, fmt.Sprintf("%v %s %v", a, l.Name, r.now()))
-	return nil
-}
-
-func (r *recorder) take() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.sent
-	r.sent = nil
-	return s
-}
-
-// bench is a Host over a kernel in memory and a clock set by hand.
-type bench struct {
-	*fence.Host
-	clock  *clock
-	kernel *fencetest.Kernel
-	state  string
-}
-
-func newBench(t *testing.T) *bench {
-	t.Helper()
-	b := &bench{clock: &clock{now: time.Hour}, state: filepath.Join(t.TempDir(), "vips.json")}
-	b.kernel = newFake(b.clock.Now)
-	must(t, b.kernel.Replace(address("10.0.0.1/24", "eth0", "", fence.Forever)))
-	b.restart(t)
-	return b
-}
-
-// restart makes a new Host, as a new life of the process would.
-func (b *bench) restart(t *testing.T) {
-	t.Helper()
-	h, err := fence.New(fence.Config{
-		Logger: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Kernel: b.kernel, Now: b.clock.Now,
-		Announcer: &recorder{now: b.clock.Now}, StatePath: b.state,
-	})
-	must(t, err)
-	b.Host = h
-}
-
-func (b *bench) deadline() time.Duration { return b.clock.Now() + lease }
-
-const own = "10.0.0.1/24 eth0 eth0 for ever"
-
-func wantError(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("error %v, want %v", err, want)
-	}
-}
 
 func TestBindExtendFence(t *testing.T) {
 	b := newBench(t)
