@@ -25,7 +25,9 @@ var (
 	storedLimits = limits{bytes: 1 << 20, keys: 1_000, depth: 16}
 )
 
-// unreadable refuses what is no text, before the lexer sees it.
+// unreadable refuses what is no text, before the lexer sees it, and tabs, which
+// YAML does not take for indentation and which make the lexer's time grow with
+// the square of the input.
 func unreadable(data []byte, lim limits) (line int, text string) {
 	if len(data) > lim.bytes {
 		return 1, fmt.Sprintf("is %d bytes long; expected at most %d", len(data), lim.bytes)
@@ -33,7 +35,10 @@ func unreadable(data []byte, lim limits) (line int, text string) {
 	for i := 0; i < len(data); {
 		c, n := utf8.DecodeRune(data[i:])
 		bad := c == utf8.RuneError && n == 1
-		control := c < ' ' && c != '\n' && c != '\r' && c != '\t' || c == 0x7f
+		control := c < ' ' && c != '\n' && c != '\r' || c == 0x7f
+		if c == '\t' {
+			return 1 + bytes.Count(data[:i], []byte("\n")), "a tab is not accepted; expected spaces"
+		}
 		if bad || control || c == '\ufeff' {
 			return 1 + bytes.Count(data[:i], []byte("\n")),
 				fmt.Sprintf("byte 0x%02x is no text; expected YAML in UTF-8 without control characters", data[i])
@@ -83,44 +88,67 @@ func leading(tokens token.Tokens) bool {
 	return true
 }
 
-// shape counts nesting and keys along the tokens. Block collections are told
-// apart by their column, flow collections by their brackets.
+// shape counts along the tokens what lim limits. Block collections are told
+// apart by their column, flow collections by their brackets. It also refuses
+// values side by side, ["a" "b" "c"], which cost the parser a time in their
+// square before it refuses them.
 type shape struct {
-	lim   limits
-	block []level // open block mappings and lists, columns rising
-	flow  []int   // keys in each open flow collection
+	lim    limits
+	block  []level // open block mappings and lists, columns rising
+	flow   []level // open flow collections; column is not used
+	beside int     // values since the last separator, outside flow collections
 }
 
-type level struct{ column, keys int }
+// level is an open collection.
+type level struct{ column, keys, beside int }
 
 func (s *shape) add(tk *token.Token) (text string) {
 	keys := 0
 	switch tk.Type {
 	case token.MappingStartType, token.SequenceStartType:
-		s.flow = append(s.flow, 0)
+		s.flow = append(s.flow, level{})
 	case token.MappingEndType, token.SequenceEndType:
 		if len(s.flow) > 0 {
 			s.flow = s.flow[:len(s.flow)-1]
 		}
+		*s.run()++
+	case token.CollectEntryType:
+		*s.run() = 0
 	case token.SequenceEntryType:
 		s.open(tk.Position.Column)
+		*s.run() = 0
 	case token.MappingValueType:
 		keys = s.key(tk)
+		*s.run() = 0
+	case token.CommentType, token.LiteralType, token.FoldedType, token.DocumentHeaderType:
+	default:
+		*s.run()++
 	}
-	if len(s.flow)+len(s.block) > s.lim.depth {
+	switch {
+	case len(s.flow)+len(s.block) > s.lim.depth:
 		return fmt.Sprintf("is nested more than %d deep; expected a document as the manual shows it", s.lim.depth)
-	}
-	if keys > s.lim.keys {
+	case keys > s.lim.keys:
 		return fmt.Sprintf("more than %d keys in one mapping; expected fewer", s.lim.keys)
+	case *s.run() > 2: // a value and the next key
+		return "values stand side by side; expected `key: value`, text with such characters in quotes"
 	}
 	return ""
+}
+
+// run counts the values since the last separator in the innermost flow
+// collection, or outside of all.
+func (s *shape) run() *int {
+	if n := len(s.flow); n > 0 {
+		return &s.flow[n-1].beside
+	}
+	return &s.beside
 }
 
 // key counts the key before the colon tk in its collection.
 func (s *shape) key(tk *token.Token) int {
 	if n := len(s.flow); n > 0 {
-		s.flow[n-1]++
-		return s.flow[n-1]
+		s.flow[n-1].keys++
+		return s.flow[n-1].keys
 	}
 	column := tk.Position.Column
 	if tk.Prev != nil {

@@ -62,10 +62,12 @@ func (r *reader) parse(data []byte, lim limits) ast.Node {
 
 // syntax reports an error of the YAML parser with its line and a remedy.
 func (r *reader) syntax(err error) {
-	line, message := 1, err.Error()
+	line, message := 1, ""
 	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) {
-		message = syntax.Message
+	if !errors.As(err, &syntax) {
+		message = err.Error()
+	} else {
+		message = syntax.Message // its Error prints the source, in the square of its size
 		if syntax.Token != nil && syntax.Token.Position != nil {
 			line = max(1, syntax.Token.Position.Line)
 		}
@@ -77,8 +79,6 @@ func (r *reader) syntax(err error) {
 // remedy says what to write instead, for the faults that people make.
 func remedy(message string) string {
 	switch {
-	case strings.Contains(message, "\t") || strings.Contains(message, "tab character"):
-		return "spaces for indentation, no tabs"
 	case strings.Contains(message, "quoted text"):
 		return "a closing quote"
 	case strings.Contains(message, "must be specified") || strings.Contains(message, "end token"):
@@ -95,9 +95,6 @@ func remedy(message string) string {
 // at 60 runes.
 func printable(s string) string {
 	quoted := []rune(strings.Map(func(c rune) rune {
-		if c == '\t' {
-			return '␉'
-		}
 		if c < ' ' || c == 0x7f {
 			return '·'
 		}
