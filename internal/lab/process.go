@@ -21,7 +21,7 @@ type Process struct {
 }
 
 // startProcess starts cmd with stdout and stderr appended to the file log.
-func startProcess(s *spawner, name, log string, cmd *exec.Cmd) (*Process, error) {
+func startProcess(t *thread, name, log string, cmd *exec.Cmd) (*Process, error) {
 	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -31,7 +31,7 @@ func startProcess(s *spawner, name, log string, cmd *exec.Cmd) (*Process, error)
 	}
 	defer file.Close() // the child has its own descriptor
 	cmd.Stdout, cmd.Stderr = file, file
-	if err := s.start(cmd); err != nil {
+	if err := t.start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Process{name: name, log: log, cmd: cmd, done: make(chan struct{})}

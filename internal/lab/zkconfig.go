@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,25 +120,29 @@ var javaPath = strings.Join([]string{
 	"/usr/share/java/slf4j-simple.jar",
 }, ":")
 
-// command is the JVM of one server, tuned to start fast: one compiler tier, no
-// threads for garbage collection, no files in /tmp, no fsync (nobody pulls the
-// plug of a test's disk).
+// jvmFlags make a JVM start fast: one compiler tier, no threads for garbage
+// collection, no files in /tmp.
+var jvmFlags = []string{
+	"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData",
+	"-Djava.net.preferIPv4Stack=true",
+}
+
+// command is the JVM of one server. It does without fsync: nobody pulls the
+// plug of a test's disk.
 func (s *zkServer) command(o ZooKeeperOptions) []string {
-	return []string{
-		"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData",
-		"-Xmx" + o.Heap, "-Djava.net.preferIPv4Stack=true",
-		"-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024",
+	return slices.Concat([]string{"java"}, jvmFlags, []string{
+		"-Xmx" + o.Heap, "-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024",
 		"-Dzookeeper.jmx.log4j.disable=true", "-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-cp", javaPath, "org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(s.dir, "zoo.cfg"),
-	}
+	})
 }
 
 // requireZooKeeper says what is missing on this machine, with the remedy.
 func requireZooKeeper() error {
 	for _, file := range []string{"/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"} {
 		if _, err := os.Stat(file); err != nil {
-			return fmt.Errorf("Debian's ZooKeeper is not installed (%w): run make deps", err)
+			return fmt.Errorf("no ZooKeeper of Debian on this machine (%w): run make deps", err)
 		}
 	}
 	return nil

@@ -22,11 +22,9 @@ import (
 type Ensemble struct {
 	options ZooKeeperOptions
 	servers []*zkServer
-	spawner *spawner
-	owned   bool // the spawner is the ensemble's own
-	// run makes the command of server i; ask opens a connection to it.
-	run  func(i int, argv []string) *exec.Cmd
-	dial func(ctx context.Context, i int, address string) (net.Conn, error)
+	thread  func(i int) *thread // where server i is started
+	dial    func(ctx context.Context, i int, address string) (net.Conn, error)
+	close   func()
 }
 
 // StartLocalZooKeeper starts n servers on free ports of 127.0.0.1, which needs
@@ -34,18 +32,18 @@ type Ensemble struct {
 // every server serves. The caller closes the ensemble.
 func StartLocalZooKeeper(ctx context.Context, dir string, n int, options ZooKeeperOptions) (*Ensemble, error) {
 	var dialer net.Dialer
+	here := newThread()
 	e := &Ensemble{
 		options: options.withDefaults(),
-		spawner: newSpawner(),
-		owned:   true,
-		run:     func(_ int, argv []string) *exec.Cmd { return exec.Command(argv[0], argv[1:]...) },
+		thread:  func(int) *thread { return here },
 		dial: func(ctx context.Context, _ int, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		},
+		close: here.close,
 	}
 	ports, err := freePorts(4 * n)
 	if err != nil {
-		e.spawner.close()
+		e.close()
 		return nil, fmt.Errorf("start ZooKeeper: %w", err)
 	}
 	for i := range n {
@@ -65,13 +63,19 @@ func StartLocalZooKeeper(ctx context.Context, dir string, n int, options ZooKeep
 // find its port free.
 func freePorts(n int) ([]int, error) {
 	var ports []int
+	var held []net.Listener // all are held until all are found
+	defer func() {
+		for _, listener := range held {
+			listener.Close()
+		}
+	}()
 	for range 1000 {
 		port := 12000 + rand.IntN(20000)
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
-		defer listener.Close() // all are held until all are found
+		held = append(held, listener)
 		if ports = append(ports, port); len(ports) == n {
 			return ports, nil
 		}
@@ -101,8 +105,9 @@ func (e *Ensemble) startAll(ctx context.Context) error {
 
 func (e *Ensemble) spawn(i int) error {
 	s := e.servers[i]
-	cmd := e.run(i, s.command(e.options))
-	p, err := startProcess(e.spawner, fmt.Sprintf("ZooKeeper server %d", i), filepath.Join(s.dir, "log"), cmd)
+	argv := s.command(e.options)
+	p, err := startProcess(e.thread(i), fmt.Sprintf("ZooKeeper server %d", i), filepath.Join(s.dir, "log"),
+		exec.Command(argv[0], argv[1:]...))
 	if err != nil {
 		return err
 	}
@@ -118,9 +123,7 @@ func (e *Ensemble) Close() error {
 			errs = append(errs, e.Kill(i))
 		}
 	}
-	if e.owned {
-		e.spawner.close()
-	}
+	e.close()
 	return errors.Join(errs...)
 }
 

@@ -1,0 +1,59 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func sorted(list []string) []string {
+	list = append([]string{}, list...)
+	slices.Sort(list)
+	return list
+}
+
+// mounts returns the mounts that this process sees, without their numbers.
+func mounts(t *testing.T) []string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(data), "\n")
+}
+
+// namespacesInUse is an error if any thread of any process is in one of the
+// network namespaces.
+func namespacesInUse(nets []string) error {
+	links, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if net, err := os.Readlink(link); err == nil && slices.Contains(nets, net) {
+			return fmt.Errorf("%s is %s", link, net)
+		}
+	}
+	return nil
+}
+
+// sentSince is an error until n requests have been sent since a time, and the
+// last of them 100 ms ago: its answer has come or will not.
+func (p *ARPProber) sentSince(since time.Duration, n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var count int
+	for _, at := range p.sent {
+		if at >= since {
+			count++
+		}
+	}
+	if count < n+20 {
+		return fmt.Errorf("%d are sent", count)
+	}
+	return nil
+}
