@@ -281,9 +281,40 @@ func TestEngineBreaksOffAndReaddsAtOnce(t *testing.T) {
 		b.script.set(target, 0, nil)
 		mustSet(t, b.Engine)
 		mustSet(t, b.Engine, target) // the broken-off probe has not returned yet
-		after(2 * time.Second)
+		after(20 * time.Second)
 		if got := b.Snapshot()[target]; got.State != Up || got.Changes != 1 {
 			t.Errorf("verdict: %+v", got)
+		}
+		starts := b.script.starts(target)[1:] // without the one broken off
+		for i := 1; i < len(starts); i++ {
+			if gap := starts[i] - starts[i-1]; gap != target.Interval {
+				t.Errorf("a probe %v after the one before, want %v", gap, target.Interval)
+			}
+		}
+	})
+}
+
+// slowToEnd takes a second to clean up after its context has ended.
+type slowToEnd struct{ ended *atomic.Bool }
+
+func (s slowToEnd) Probe(ctx context.Context, _ Target) error {
+	<-ctx.Done()
+	after := time.NewTimer(time.Second)
+	defer after.Stop()
+	<-after.C
+	s.ended.Store(true)
+	return ctx.Err()
+}
+
+func TestEngineRunWaitsForItsProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := slowToEnd{new(atomic.Bool)}
+		b := runEngine(t, zap.NewNop(), func(e *Engine) { e.probers[TCP] = prober })
+		mustSet(t, b.Engine, tcpTarget("10.0.0.1:80"))
+		after(500 * time.Millisecond)
+		b.stop()
+		if !prober.ended.Load() {
+			t.Error("Run returned before its probe")
 		}
 	})
 }

@@ -151,6 +151,43 @@ func TestExecProberRefusesBadNamesAndDirectories(t *testing.T) {
 	assertProbe(t, &ExecProber{Dir: "/nonexistent/exec.d"}, target, "lstat /nonexistent/exec.d: no such file or directory", false)
 }
 
+func TestTailKeepsTheFirstBytes(t *testing.T) {
+	var o tail
+	for i := range 3 {
+		text := strings.Repeat(strconv.Itoa(i), maxOutput-100)
+		if n, err := o.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("write: %d, %v", n, err)
+		}
+	}
+	if got, want := o.buf.String(), strings.Repeat("0", maxOutput-100)+strings.Repeat("1", 100); got != want {
+		t.Errorf("kept %d bytes, want %d", len(got), len(want))
+	}
+}
+
+// A descendant in a session of its own escapes; it must not hold up the probe
+// by the output pipe that it has inherited.
+func TestExecProberDoesNotWaitForAStray(t *testing.T) {
+	leavesNothing(t)
+	stray := filepath.Join(t.TempDir(), "stray")
+	p := &ExecProber{Dir: scripts(t, map[string]string{
+		"strays": "setsid sh -c 'echo $$ >" + stray + "; exec sleep 1000' & while [ ! -s " + stray + " ]; do :; done",
+	})}
+	target := execTarget("strays")
+	target.Timeout = patience
+	assertProbe(t, p, target, "", false)
+	text, err := os.ReadFile(stray)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Errorf("the stray: %v", err)
+	}
+}
+
 // gone reports whether the process whose id is in file has ended; false while
 // the file is not yet written.
 func gone(file string) bool {

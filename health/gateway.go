@@ -181,9 +181,9 @@ func arpOnce(ctx context.Context, t Target) error {
 }
 
 // onLinkSource returns the interface's own address in the gateway's subnet. A
-// host address (/32) never qualifies, since a VIP is bound as one: a standby
-// that asked in a VIP's name would move the VIP in the gateway's cache. Without
-// an address the request is an ARP probe, from 0.0.0.0 (RFC 5227 section 1.1),
+// VIP never qualifies: it is bound as a /32, which holds no other address than
+// itself. A director that asked in a VIP's name would move the VIP in the
+// gateway's cache. Without an address the request is an ARP probe, from 0.0.0.0 (RFC 5227 section 1.1),
 // which touches no cache.
 func onLinkSource(link *net.Interface, gateway netip.Addr) (netip.Addr, error) {
 	addrs, err := link.Addrs()
@@ -192,7 +192,7 @@ func onLinkSource(link *net.Interface, gateway netip.Addr) (netip.Addr, error) {
 	}
 	for _, a := range addrs {
 		prefix, err := netip.ParsePrefix(a.String())
-		if err == nil && prefix.Bits() < 32 && prefix.Addr() != gateway && prefix.Contains(gateway) {
+		if err == nil && prefix.Addr() != gateway && prefix.Contains(gateway) {
 			return prefix.Addr(), nil
 		}
 	}

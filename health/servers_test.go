@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -41,10 +42,13 @@ func waitUntil(t *testing.T, what string, condition func() bool) {
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	openPoller(t)
+	// A collection would close what was forgotten.
+	percent := debug.SetGCPercent(-1)
 	goroutines, descriptors := runtime.NumGoroutine(), countDescriptors(t)
 	t.Cleanup(func() {
 		waitUntil(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
 		waitUntil(t, "no descriptor left", func() bool { return countDescriptors(t) <= descriptors })
+		debug.SetGCPercent(percent)
 	})
 }
 
@@ -333,6 +337,22 @@ func TestTCPProberResets(t *testing.T) {
 	}))
 	target.Timeout = patience
 	assertProbe(t, TCPProber{}, target, "", false)
+	if err := <-got; !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server saw %v, want a reset", err)
+	}
+}
+
+// A server that hangs sees a reset too, and not a FIN that it may never read.
+func TestHTTPProberResetsAServerThatHangs(t *testing.T) {
+	leavesNothing(t)
+	got := make(chan error, 1)
+	target := httpTarget(serve(t, func(conn net.Conn) {
+		readRequest(conn)
+		_, err := conn.Read(make([]byte, 1))
+		got <- err
+	}))
+	target.Timeout = 200 * time.Millisecond
+	assertProbe(t, HTTPProber{}, target, "not answered within 200ms", true)
 	if err := <-got; !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the server saw %v, want a reset", err)
 	}
