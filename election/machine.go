@@ -50,8 +50,10 @@ type Machine struct {
 
 	connected bool
 	session   uint64
-	refusal   string // why the session must not be used, "" if it may
-	distrust  string // why ZooKeeper must not be trusted any more in this life
+	timeout   time.Duration // of the session, as granted
+	told      string        // last trouble with the session
+	refusal   string        // why the session must not be used, "" if it may
+	distrust  string        // why ZooKeeper must not be trusted any more in this life
 	stopping  bool
 
 	pending *pending
@@ -114,6 +116,7 @@ func (m *Machine) SetTiming(now time.Duration, t Timing) ([]Action, error) {
 		return nil, err
 	}
 	m.cfg.Timing = t
+	m.checkSession()
 	return m.advance(now), nil
 }
 
@@ -126,12 +129,33 @@ func (m *Machine) Connected(now time.Duration, session uint64, timeout time.Dura
 		m.session = session
 	}
 	m.connected = true
-	m.refusal = ""
-	if err := m.cfg.Timing.CheckSession(timeout); err != nil {
-		m.refusal = err.Error()
-		m.note(Note{Text: "refusing the session", Reason: m.refusal, Trouble: true})
-	}
+	m.timeout = timeout
+	m.checkSession()
 	return m.advance(now)
+}
+
+// checkSession holds the granted timeout against the timing.
+func (m *Machine) checkSession() {
+	m.refusal = ""
+	if m.timeout == 0 {
+		return
+	}
+	if err := m.cfg.Timing.CheckSession(m.timeout); err != nil {
+		m.refusal = err.Error()
+		m.tell("refusing the session", m.refusal)
+		return
+	}
+	if warning := m.cfg.Timing.WarnSession(m.timeout); warning != "" {
+		m.tell("the session is short", warning)
+	}
+}
+
+// tell reports trouble with the session once, not at every reconnect.
+func (m *Machine) tell(text, reason string) {
+	if m.told != reason {
+		m.note(Note{Text: text, Reason: reason, Trouble: true})
+	}
+	m.told = reason
 }
 
 // Distrust tells that ZooKeeper lost or rewound its state. What this machine

@@ -180,10 +180,11 @@ func (g *group) observe(now time.Duration, withQueueVersion bool) bool {
 	return true
 }
 
-// interval is how often to look: a standby follows the holder's renewals.
+// interval is how often to look without a hint: a standby follows the holder's
+// renewals, which watches should tell it of.
 func (g *group) interval() time.Duration {
 	if g.phase == PhaseWaiting {
-		return g.m.cfg.Timing.Renew
+		return 2 * g.m.cfg.Timing.Renew
 	}
 	return idleObserve
 }

@@ -75,6 +75,18 @@ func (t Timing) CheckSession(timeout time.Duration) error {
 		t.Lease, timeout, t.sessionFor())
 }
 
+// WarnSession returns what a session timeout costs, "" if nothing. A crashed
+// holder's lock that outlives W is taken over at W; one that vanishes before
+// starts the wait anew, since its last renewal was perhaps not seen.
+func (t Timing) WarnSession(timeout time.Duration) string {
+	need := t.Wait(t.recorded()) + t.Renew + sessionSlack
+	if timeout >= need {
+		return ""
+	}
+	return fmt.Sprintf("the session timeout of %v that ZooKeeper granted is shorter than %v: after a crash of the holder a take-over may take up to %v instead of %v; raise zookeeper.session_timeout",
+		timeout, need, timeout+t.Wait(t.recorded()), t.Wait(t.recorded()))
+}
+
 // sessionFor returns the shortest session timeout that CheckSession accepts.
 func (t Timing) sessionFor() time.Duration {
 	return max(t.Lease+t.Renew+sessionSlack, (t.Lease+sessionSlack)*4/3)

@@ -244,7 +244,8 @@ func (e *Elector) path(k election.Key) string {
 }
 
 // observe reads a group in the order that election's contract asks for,
-// leaving watches on the record and the queue.
+// leaving watches on the record, the queue and the holder's lock: a standby sees
+// each renewal at once, so that its wait begins at the last one.
 func (e *Elector) observe(ctx context.Context, group string, withQueueVersion bool) (election.Observation, error) {
 	var o election.Observation
 	if withQueueVersion {
@@ -271,7 +272,7 @@ func (e *Elector) observe(ctx context.Context, group string, withQueueVersion bo
 		return o, err
 	}
 	if lock := election.NamedLock(o.Record); lock != "" {
-		s, ok, err := e.Session.Exists(ctx, e.Tree.Lock(group, lock))
+		s, ok, err := e.Session.ExistsW(ctx, e.Tree.Lock(group, lock))
 		if err != nil {
 			return o, err
 		}

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/health"
+	"github.com/zklvs/zklvs/internal/boottime"
+	"github.com/zklvs/zklvs/internal/control"
+	"github.com/zklvs/zklvs/internal/director"
+	"github.com/zklvs/zklvs/internal/life"
+	"github.com/zklvs/zklvs/internal/logfield"
+	"github.com/zklvs/zklvs/internal/spec"
+	"github.com/zklvs/zklvs/internal/zk"
+	"github.com/zklvs/zklvs/ipvs"
+)
+
+func runCommand() *cobra.Command {
+	var config string
+	var logs logFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a director: compete for groups, bind their VIPs, forward with IPVS",
+		Long: `Runs the daemon until SIGTERM or SIGINT, which release everything in order:
+addresses removed and verified, receipt written, rules removed. It waits for
+ZooKeeper as long as it takes, and holds nothing meanwhile.`,
+		Example: `  zklvs run
+  zklvs run --config ./zklvs.yaml --log-format json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			local, err := readLocal(config)
+			if err != nil {
+				return err
+			}
+			log, err := logs.logger()
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), local, log)
+		},
+	}
+	addConfig(cmd, &config, "this director's file")
+	logs.add(cmd)
+	return cmd
+}
+
+// readLocal reads a director's file and fills in the host name.
+func readLocal(file string) (spec.Local, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return spec.Local{}, badInput(fmt.Errorf("%w: write it (see the README) or name another with --config", err))
+	}
+	l, err := spec.ParseLocal(file, data)
+	if err != nil || l.Node != "" {
+		return l, err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return l, fmt.Errorf("host name: %w", err)
+	}
+	l.Node, _, _ = strings.Cut(strings.ToLower(name), ".")
+	if err := spec.CheckName(l.Node); err != nil {
+		return l, badInput(fmt.Errorf("%s: the host name does not do as `node`: %w; set node", file, err))
+	}
+	return l, nil
+}
+
+// run wires a director together. Parts are stopped in the reverse order of
+// their start: the sessions last, since releasing needs them.
+func run(ctx context.Context, local spec.Local, log *zap.Logger) error {
+	if os.Geteuid() != 0 {
+		return errors.New("binding addresses and changing IPVS need root: run as root, or through the systemd unit in deploy/")
+	}
+	claim, err := life.Take(local.Cluster)
+	if err != nil {
+		return err
+	}
+	defer claim.Close()
+	p, err := newParts(local, log)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	log.Info("starting", zap.String(logfield.Node, local.Node), zap.String("cluster", local.Cluster), zap.String("version", versionString()),
+		zap.Strings("fence_layers", director.FenceLayers()))
+	log.Warn("no guard process and no kernel gate in this version: if this daemon is frozen or killed, its addresses go when their lifetime ends",
+		zap.Duration("at_most_after_the_lease", fence.Lateness))
+	sessions, stopSessions := context.WithCancel(context.WithoutCancel(ctx))
+	var background errgroup.Group
+	for _, task := range p.background() {
+		background.Go(func() error { return ignoreCancelled(task(sessions)) })
+	}
+	err = p.direct(ctx)
+	stopSessions()
+	err = errors.Join(err, background.Wait())
+	if err == nil {
+		log.Info("stopped in order")
+	}
+	return err
+}
+
+func ignoreCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// parts are the pieces of a director.
+type parts struct {
+	local     spec.Local
+	log       *zap.Logger
+	tree      zk.Tree
+	elections *zk.Session // carries nothing but the election
+	others    *zk.Session // documents, verdicts, presence
+	documents *zk.Documents
+	publisher *zk.Publisher
+	netlink   *fence.Netlink
+	arp       *fence.ARP
+	links     *fence.LinkWatch
+	director  *director.Director
+	elector   *zk.Elector
+}
+
+func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
+	p = &parts{local: local, log: log}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if err = os.MkdirAll(local.RunDir, 0o755); err != nil {
+		return p, fmt.Errorf("run_dir: %w", err)
+	}
+	if p.tree, err = zk.NewTree(local.Cluster); err != nil {
+		return p, badInput(err)
+	}
+	cfg, err := zkConfig(local.ZooKeeper, log)
+	if err != nil {
+		return p, err
+	}
+	if p.elections, err = zk.New(cfg); err != nil {
+		return p, badInput(err)
+	}
+	if p.others, err = zk.New(cfg); err != nil {
+		return p, badInput(err)
+	}
+	p.documents = zk.NewDocuments(zk.NewStore(p.others, p.tree), log)
+	p.publisher = zk.NewPublisher(p.others, log)
+	if err = p.kernel(); err != nil {
+		return p, err
+	}
+	return p, p.join()
+}
+
+// kernel opens what talks to this host's kernel.
+func (p *parts) kernel() (err error) {
+	if p.netlink, err = fence.NewNetlink(); err != nil {
+		return err
+	}
+	if p.arp, err = fence.NewARP(); err != nil {
+		return err
+	}
+	p.links, err = fence.NewLinkWatch()
+	return err
+}
+
+// state returns the path of a state file of this cluster.
+func (p *parts) state(name string) string {
+	return filepath.Join(p.local.RunDir, p.local.Cluster+"."+name)
+}
+
+// join makes the director and the elector that drives it.
+func (p *parts) join() error {
+	host, err := fence.New(fence.Config{Logger: p.log, Kernel: p.netlink, Announcer: p.arp, Now: boottime.Now, StatePath: p.state("vips")})
+	if err != nil {
+		return err
+	}
+	scope, err := ipvs.HostScope()
+	if err != nil {
+		return err
+	}
+	owned, err := ipvs.OpenOwned(p.state("services"), scope)
+	if err != nil {
+		return err
+	}
+	machine, err := election.New(election.Config{Node: p.local.Node, Host: life.HostID(),
+		Timing: director.Timing(spec.DefaultCluster()), Random: random, Wall: time.Now})
+	if err != nil {
+		return badInput(err)
+	}
+	p.director = director.New(director.Config{
+		Node: p.local.Node, Interface: p.local.Interface, Version: versionString(),
+		Documents: documents{p.documents}, Fencer: host, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
+		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
+		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
+	})
+	p.elector = zk.NewElector(zk.ElectorConfig{Session: p.elections, Tree: p.tree, Machine: machine,
+		Executor: p.director, Now: boottime.Now, Logger: p.log})
+	return nil
+}
+
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return binary.NativeEndian.Uint64(b[:])
+}
+
+// opener opens the IPVS table when it is first needed.
+func opener(owned *ipvs.Owned) func() (director.Table, error) {
+	return func() (director.Table, error) {
+		t, err := ipvs.Open()
+		if err != nil {
+			return nil, err
+		}
+		r, err := ipvs.NewReconciler(t, owned)
+		if err != nil {
+			t.Close()
+			return nil, err
+		}
+		return r, nil
+	}
+}
+
+// background are the tasks that outlive the director's work.
+func (p *parts) background() []func(context.Context) error {
+	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.publisher.Run, p.links.Run}
+}
+
+// direct runs the director, its admin socket, and the check of the credentials.
+func (p *parts) direct(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	socket, stopSocket := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		return control.NewServer(p.local.Socket(), func() any { return p.director.Status() }).Run(socket)
+	})
+	g.Go(func() error { return ignoreCancelled(p.checkAccess(ctx)) })
+	g.Go(func() error {
+		defer stopSocket()
+		return p.director.Run(ctx, p.elector)
+	})
+	return g.Wait()
+}
+
+// checkAccess ends the daemon where ZooKeeper refuses its credentials: that is
+// a mistake in the file, which no waiting mends.
+func (p *parts) checkAccess(ctx context.Context) error {
+	for {
+		if _, err := p.others.WaitConnected(ctx); err != nil {
+			return ctx.Err()
+		}
+		err := p.others.CheckAccess(ctx, p.tree.Root())
+		if err == nil || errors.Is(err, zk.ErrAuth) {
+			return err
+		}
+	}
+}
+
+func (p *parts) close() {
+	if p.links != nil {
+		p.links.Close()
+	}
+	if p.arp != nil {
+		_ = p.arp.Close() // nothing is left to be sent
+	}
+	if p.netlink != nil {
+		p.netlink.Close()
+	}
+}
+
+// documents adapts the copy of the documents to what the director reads.
+type documents struct{ d *zk.Documents }
+
+func (d documents) Documents() (map[string][]byte, bool) {
+	snap, ok := d.d.Snapshot()
+	if !ok {
+		return nil, false
+	}
+	return snap.Data(), true
+}
+
+func (d documents) Changes() <-chan struct{} { return d.d.Changes() }
+
+// publisher adapts paths below the cluster's root.
+type publisher struct {
+	p    *zk.Publisher
+	tree zk.Tree
+}
+
+func (p publisher) Publish(path string, data []byte) { p.p.Publish(p.tree.Root()+"/"+path, data) }
+func (p publisher) Withdraw(path string)             { p.p.Withdraw(p.tree.Root() + "/" + path) }

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/control"
+	"github.com/zklvs/zklvs/internal/director"
+	"github.com/zklvs/zklvs/internal/overview"
+)
+
+// shown is what `status -o json` prints.
+type shown struct {
+	*overview.Cluster
+	// Local is what the director on this host says, if one runs here.
+	Local *director.Status `json:"local,omitempty"`
+	// ZooKeeperError is why only Local is known.
+	ZooKeeperError string `json:"zookeeper_error,omitempty"`
+}
+
+func statusCommand() *cobra.Command {
+	var f clusterFlags
+	out := outputFlag{}
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show groups, holders, standbys, services and directors",
+		Long: `Reads the cluster from ZooKeeper, so it works on any host that reaches it. On a
+director its own view (from the admin socket) is shown too, also when ZooKeeper
+is away.`,
+		Example: `  zklvs status
+  zklvs status --cluster web --zookeeper 10.0.0.1:2181 -o json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := readStatus(cmd.Context(), &f)
+			if err != nil {
+				return err
+			}
+			return out.print(cmd, s, func() error { return s.table(cmd.OutOrStdout()) })
+		},
+	}
+	f.add(cmd)
+	out.add(cmd)
+	return cmd
+}
+
+func readStatus(ctx context.Context, f *clusterFlags) (*shown, error) {
+	l, err := f.local()
+	if err != nil {
+		return nil, err
+	}
+	var s shown
+	var here director.Status
+	socketErr := control.Status(ctx, l.Socket(), &here)
+	if socketErr == nil {
+		s.Local = &here
+	}
+	if s.Cluster, err = readCluster(ctx, f); err != nil {
+		if s.Local == nil {
+			if errors.Is(socketErr, os.ErrPermission) {
+				return nil, errors.Join(err, socketErr)
+			}
+			return nil, err
+		}
+		s.ZooKeeperError = err.Error()
+	}
+	return &s, nil
+}
+
+func readCluster(ctx context.Context, f *clusterFlags) (*overview.Cluster, error) {
+	c, err := f.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.stop()
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	return overview.Read(ctx, c.local.Cluster, c.session, c.tree)
+}
+
+func (s *shown) table(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	if s.Cluster != nil {
+		s.clusterTable(t)
+	}
+	if s.Local != nil {
+		s.localTable(t)
+	}
+	if s.ZooKeeperError != "" {
+		fmt.Fprintf(t, "\nZooKeeper cannot be read: %s\n", s.ZooKeeperError)
+	}
+	return t.Flush()
+}
+
+func (s *shown) clusterTable(t io.Writer) {
+	fmt.Fprintln(t, "GROUP\tVIPS\tHOLDER\tEPOCH\tSINCE\tSTANDBYS")
+	for _, g := range s.Groups {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, g.Since, standbys(g))
+	}
+	fmt.Fprintln(t, "\nSERVICE\tLISTEN\tGROUP\tSCHED\tFORWARD\tREAL SERVER\tWEIGHT\tSTATE")
+	for _, v := range s.Services {
+		head := strings.Join([]string{v.Name, v.Listen, v.Group, v.Scheduler, v.Forward}, "\t")
+		for i, rs := range v.RealServers {
+			if i > 0 {
+				head = strings.Repeat("\t", 4)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, rs.Address, rs.Weight, withError(rs.State, rs.Error))
+		}
+		if len(v.RealServers) == 0 {
+			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
+		}
+	}
+	fmt.Fprintln(t, "\nDIRECTOR\tSINCE\tFENCE LAYERS\tFIT")
+	for _, d := range s.Directors {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", d.Node, d.Since, strings.Join(d.FenceLayers, ", "), fitness(d))
+	}
+	if len(s.Directors) == 0 {
+		fmt.Fprintln(t, "none: start `zklvs run` on the directors")
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(t, "\nproblem: %s\n", p)
+	}
+}
+
+func holder(g overview.Group) string {
+	switch {
+	case g.LockGone:
+		return "none (the lock of " + g.Holder + " is gone; its lease is waited out)"
+	case g.Holder != "":
+		return g.Holder
+	case g.State == "":
+		return "none (no record)"
+	}
+	return fmt.Sprintf("none (%s)", g.State)
+}
+
+func standbys(g overview.Group) string {
+	if len(g.Standbys) == 0 {
+		return "none"
+	}
+	names := make([]string, len(g.Standbys))
+	for i, e := range g.Standbys {
+		names[i] = fmt.Sprintf("%s(%d)", e.Node, e.Priority)
+	}
+	return strings.Join(names, " ")
+}
+
+func withError(state, err string) string {
+	if err == "" {
+		return state
+	}
+	return state + ": " + err
+}
+
+func fitness(d director.Presence) string {
+	if len(d.Unfit) == 0 {
+		return "yes"
+	}
+	var parts []string
+	for _, group := range slices.Sorted(maps.Keys(d.Unfit)) {
+		parts = append(parts, group+": "+d.Unfit[group])
+	}
+	return "no (" + strings.Join(parts, "; ") + ")"
+}
+
+func (s *shown) localTable(t io.Writer) {
+	fmt.Fprintf(t, "\nTHIS DIRECTOR (%s)\tPHASE\tLEASE LEFT\tWHY\n", s.Local.Node)
+	for _, g := range s.Local.Groups {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.Group, g.Phase, leaseLeft(g), g.Why)
+	}
+	for _, p := range s.Local.Problems {
+		fmt.Fprintf(t, "\nproblem: %s\n", p)
+	}
+}
+
+func leaseLeft(g election.GroupStatus) string {
+	if g.LeaseLeft == "" {
+		return "-"
+	}
+	return g.LeaseLeft
+}
