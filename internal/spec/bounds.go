@@ -25,28 +25,38 @@ var (
 	storedLimits = limits{bytes: 1 << 20, keys: 1_000, depth: 16}
 )
 
-// unreadable refuses what is no text, before the lexer sees it, and tabs, which
-// YAML does not take for indentation and which make the lexer's time grow with
-// the square of the input.
+// manyAngles is refused: the lexer counts the rest of a run of "<" at each of
+// its characters.
+const manyAngles = "<<<<<<<<"
+
+// unreadable refuses, before the lexer sees it, what is no text, and what makes
+// the lexer's time grow with the square of the input: long runs of "<", and
+// tabs, which YAML does not take for indentation either.
 func unreadable(data []byte, lim limits) (line int, text string) {
 	if len(data) > lim.bytes {
 		return 1, fmt.Sprintf("is %d bytes long; expected at most %d", len(data), lim.bytes)
+	}
+	if i := bytes.Index(data, []byte(manyAngles)); i >= 0 {
+		return lineAt(data, i), "is not YAML: " + manyAngles + "; expected `key: value`"
 	}
 	for i := 0; i < len(data); {
 		c, n := utf8.DecodeRune(data[i:])
 		bad := c == utf8.RuneError && n == 1
 		control := c < ' ' && c != '\n' && c != '\r' || c == 0x7f
 		if c == '\t' {
-			return 1 + bytes.Count(data[:i], []byte("\n")), "a tab is not accepted; expected spaces"
+			return lineAt(data, i), "a tab is not accepted; expected spaces"
 		}
 		if bad || control || c == '\ufeff' {
-			return 1 + bytes.Count(data[:i], []byte("\n")),
+			return lineAt(data, i),
 				fmt.Sprintf("byte 0x%02x is no text; expected YAML in UTF-8 without control characters", data[i])
 		}
 		i += n
 	}
 	return 0, ""
 }
+
+// lineAt is the line of the byte at i.
+func lineAt(data []byte, i int) int { return 1 + bytes.Count(data[:i], []byte("\n")) }
 
 // refused are the features of YAML that no document needs. Anchors and aliases
 // can make a small input huge; tags, merges and complex keys have meanings that

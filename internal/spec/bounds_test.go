@@ -53,6 +53,10 @@ func TestHostileInputIsCheap(t *testing.T) {
 		"blanks":            fill(" "),
 		"blank and text":    "a:" + fill(" \n") + "b",
 		"tabs":              fill("\"\t"),
+		"angles":            fill("<"),
+		"dashes":            fill("-"),
+		"dots":              fill("."),
+		"few angles":        fill("<<<<<<< "),
 		"returns":           fill("a: 1\r"),
 	}
 	for name, text := range tests {
