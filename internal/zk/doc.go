@@ -13,7 +13,7 @@
 // Guaranteed, whatever the network and the servers do:
 //
 //   - A call ends. Without a connection it fails at once with ErrDisconnected;
-//     else within the reply timeout (granted session timeout / 6, within 250 ms
+//     else within the reply timeout (granted session timeout / 6, within 500 ms
 //     to 1 s, or Config.ReplyTimeout), after which the connection is closed and
 //     the next server tried, and any other call in flight fails too. This holds
 //     also for a server that answers pings and does not commit.
@@ -42,9 +42,27 @@
 // connection; poll slowly), that the session lives as long as State says. Only
 // a committed change proves that.
 //
-// Times measured on loopback with a session timeout of 6 s: see the tests.
+// Measured on loopback, three servers (tick 500 ms, syncLimit 3), session
+// timeout 6 s, the longest time without a committed write: own follower killed
+// 5 ms, leader killed 0.6 s, own server frozen 1.0 s, leader frozen 2.0 s. The
+// session lived on in each case. The longest call took 1.00 s.
 //
 // # Tree
 //
-// NewTree(cluster) builds every path of the project; names are escaped.
+// NewTree(cluster) builds every path of the project. A name that is no plain
+// name is escaped, so that it is one element of a path whatever it holds.
+//
+// # Documents
+//
+// Over a second session, which 10,000 reads may slow down: NewStore(session,
+// tree) reads all documents (ReadSpec) and applies changes (Apply: up to
+// 512 KiB atomically, against the version that was read; makes parents, and
+// group, queue and record where a group's znode is absent). NewDocuments keeps
+// an up-to-date copy, NewPublisher keeps ephemeral znodes; both run with
+// Run(ctx).
+//
+// A document written by hand is followed too, but only an apply makes several
+// of them change at once. A reader that comes in the middle of an apply above
+// 512 KiB waits up to 5 s for its end, and then says in Snapshot.Note that the
+// documents may not belong together.
 package zk

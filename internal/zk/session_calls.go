@@ -120,14 +120,14 @@ func (s *Session) Sync(ctx context.Context, path string) error {
 // Create makes a znode with the session's ACL and returns its path, which for
 // a sequential one ends in the number that the server gave.
 func (s *Session) Create(ctx context.Context, path string, data []byte, mode Mode) (string, error) {
-	return mutate(ctx, s, "create", path, func(c *gozk.Conn) (string, error) {
+	return mutate(ctx, s, 0, "create", path, func(c *gozk.Conn) (string, error) {
 		return c.Create(path, data, int32(mode), s.cfg.acl())
 	})
 }
 
 // Set writes a znode whose version is the one given, or AnyVersion.
 func (s *Session) Set(ctx context.Context, path string, data []byte, version int32) (Stat, error) {
-	return mutate(ctx, s, "set", path, func(c *gozk.Conn) (Stat, error) {
+	return mutate(ctx, s, 0, "set", path, func(c *gozk.Conn) (Stat, error) {
 		stat, err := c.Set(path, data, version)
 		return statOf(stat), err
 	})
@@ -135,7 +135,7 @@ func (s *Session) Set(ctx context.Context, path string, data []byte, version int
 
 // Delete removes a znode whose version is the one given, or AnyVersion.
 func (s *Session) Delete(ctx context.Context, path string, version int32) error {
-	_, err := mutate(ctx, s, "delete", path, func(c *gozk.Conn) (struct{}, error) {
+	_, err := mutate(ctx, s, 0, "delete", path, func(c *gozk.Conn) (struct{}, error) {
 		return struct{}{}, c.Delete(path, version)
 	})
 	return err
@@ -151,9 +151,9 @@ type reply[T any] struct {
 func read[T any](ctx context.Context, s *Session, key watchKey, watch bool, op string, call func(*gozk.Conn) (T, error)) (T, error) {
 	var none T
 	fail := func(err error) (T, error) { return none, newError(op, key.path, err, false) }
-	conn, no, limit := s.ready()
-	if conn == nil {
-		return fail(gozk.ErrConnectionClosed)
+	conn, no, limit, err := s.ready(0)
+	if err != nil {
+		return fail(err)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -193,14 +193,14 @@ func read[T any](ctx context.Context, s *Session, key watchKey, watch bool, op s
 	}
 }
 
-// mutate runs one changing call: alone, on the connection that is there now or
-// not at all. Where the reply does not come in time the connection is ended.
-func mutate[T any](ctx context.Context, s *Session, op, path string, call func(*gozk.Conn) (T, error)) (T, error) {
+// mutate runs one changing call: alone, on the connection that is there now
+// (of that session, unless it is 0) or not at all. Where the reply does not come in time the connection is ended.
+func mutate[T any](ctx context.Context, s *Session, session int64, op, path string, call func(*gozk.Conn) (T, error)) (T, error) {
 	var none T
 	fail := func(err error, written bool) (T, error) { return none, newError(op, path, err, written) }
-	conn, no, limit := s.ready()
-	if conn == nil {
-		return fail(gozk.ErrConnectionClosed, false)
+	conn, no, limit, err := s.ready(session)
+	if err != nil {
+		return fail(err, false)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -233,14 +233,17 @@ func mutate[T any](ctx context.Context, s *Session, op, path string, call func(*
 }
 
 // ready returns the client to call, the wire that it must use and the time
-// for the reply; the client is nil while there is no connection.
-func (s *Session) ready() (*gozk.Conn, uint64, time.Duration) {
+// for the reply, or why there is none.
+func (s *Session) ready(session int64) (*gozk.Conn, uint64, time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.state.Connected {
-		return nil, 0, 0
+	switch {
+	case session != 0 && s.state.ID != session:
+		return nil, 0, 0, gozk.ErrSessionExpired
+	case !s.state.Connected:
+		return nil, 0, 0, gozk.ErrConnectionClosed
 	}
-	return s.conn, s.state.Connection, s.cfg.replyTimeout(s.state.Timeout)
+	return s.conn, s.state.Connection, s.cfg.replyTimeout(s.state.Timeout), nil
 }
 
 func (s *Session) startChange(no uint64) *change {

@@ -22,7 +22,7 @@ const (
 
 	minSessionTimeout = time.Second
 	maxSessionTimeout = 10 * time.Minute
-	minReplyTimeout   = 250 * time.Millisecond
+	minReplyTimeout   = 500 * time.Millisecond
 	maxReplyTimeout   = time.Second
 )
 
@@ -30,7 +30,7 @@ const (
 type Config struct {
 	Servers        []string      // host, host:port or [IPv6]:port; port 2181 where none is named
 	SessionTimeout time.Duration // asked for; zero means DefaultSessionTimeout
-	ReplyTimeout   time.Duration // an unanswered call ends the connection; zero means granted timeout / 6, within 250 ms..1 s
+	ReplyTimeout   time.Duration // an unanswered call ends the connection; zero means granted timeout / 6, within 500 ms..1 s
 	TLS            *tls.Config   // nil means plain TCP; see LoadTLS
 	User, Password string        // digest credentials; both or neither
 	WorldRead      bool          // with credentials: anyone may read

@@ -3,6 +3,8 @@ package zk
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -149,7 +151,7 @@ func TestClientCutOffAndBack(t *testing.T) {
 func TestSessionExpires(t *testing.T) {
 	e := sharedEnsemble(t)
 	links, addresses := proxies(t, e.Servers())
-	s := run(t, Config{Servers: addresses, SessionTimeout: time.Second})
+	s := run(t, Config{Servers: addresses, SessionTimeout: time.Second, ReplyTimeout: time.Second})
 	observer := run(t, Config{Servers: e.Servers()})
 	connected(t, observer)
 	st := connected(t, s)
@@ -171,8 +173,46 @@ func TestSessionExpires(t *testing.T) {
 	if now := s.State(); now.ID == st.ID {
 		t.Errorf("state %+v after %+v", now, st)
 	}
-	if _, err := s.Set(ctx, path, nil, AnyVersion); err != nil {
+	if _, err := s.MultiIn(ctx, st.ID, OpSet(path, nil, AnyVersion)); !errors.Is(err, ErrExpired) {
+		t.Errorf("write in the old session: %v", err)
+	}
+	if _, err := s.MultiIn(ctx, s.State().ID, OpSet(path, nil, AnyVersion)); err != nil {
 		t.Errorf("write in the new session: %v", err)
+	}
+}
+
+// Servers that lost their state refuse a client which has seen later zxids,
+// with a mere EOF and for ever.
+func TestServersThatLostTheirState(t *testing.T) {
+	needZooKeeper(t)
+	dir := t.TempDir()
+	e := must(lab.StartLocalZooKeeper(within(t, time.Minute), dir, 1, lab.ZooKeeperOptions{}))(t)
+	t.Cleanup(func() { e.Close() })
+	s := run(t, Config{Servers: e.Servers(), SessionTimeout: time.Second})
+	st := connected(t, s)
+	path := scratch(t, s)
+	for range 10 {
+		_ = must(s.Set(context.Background(), path, nil, AnyVersion))(t)
+	}
+	if err := e.Kill(0); err != nil {
+		t.Fatal(err)
+	}
+	lost, err := filepath.Glob(dir + "/zk1/data/version-2")
+	if err != nil || len(lost) != 1 || os.RemoveAll(lost[0]) != nil {
+		t.Fatalf("data %v: %v", lost, err)
+	}
+	if err := e.Start(0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 15*time.Second, "a new session", func() bool {
+		now := s.State()
+		return now.Connected && now.Generation > st.Generation
+	})
+	if _, ok, err := s.Exists(context.Background(), path); ok || err != nil {
+		t.Errorf("the znode is there (%v)", err)
+	}
+	if now := s.State(); now.Rewound != 1 {
+		t.Errorf("%+v: expected that the loss was noticed", now)
 	}
 }
 
@@ -212,15 +252,13 @@ func TestQueuedChangeIsNeverSent(t *testing.T) {
 // An idle connection is pinged, and outlives the read deadline.
 func TestIdleConnectionIsKept(t *testing.T) {
 	e := sharedEnsemble(t)
-	s := run(t, Config{Servers: e.Servers(), SessionTimeout: time.Second})
+	s := run(t, Config{Servers: e.Servers(), SessionTimeout: 2 * time.Second})
 	st := connected(t, s)
-	observer := run(t, Config{Servers: e.Servers()})
-	connected(t, observer)
 	sub := s.Subscribe()
 	defer sub.Close()
 	select {
 	case <-sub.Changes():
 		t.Errorf("state changed: %+v after %+v", s.State(), st)
-	case <-time.After(2500 * time.Millisecond): // five read deadlines
+	case <-time.After(2500 * time.Millisecond): // two read deadlines
 	}
 }

@@ -61,6 +61,13 @@ type Result struct {
 // an *Error with its Index and path, and the results say of the others that
 // they were aborted; on any other error there are no results.
 func (s *Session) Multi(ctx context.Context, ops ...Op) ([]Result, error) {
+	return s.MultiIn(ctx, 0, ops...)
+}
+
+// MultiIn is Multi in that session (State.ID) or not at all: it fails with
+// ErrExpired where the Session has another one by now. It is for creating what
+// carries the session's id in its name. 0 means whichever session there is.
+func (s *Session) MultiIn(ctx context.Context, session int64, ops ...Op) ([]Result, error) {
 	if len(ops) == 0 {
 		return nil, nil
 	}
@@ -68,7 +75,7 @@ func (s *Session) Multi(ctx context.Context, ops ...Op) ([]Result, error) {
 	for i, op := range ops {
 		requests[i] = s.request(op)
 	}
-	answers, err := mutate(ctx, s, "multi", ops[0].path, func(c *gozk.Conn) ([]gozk.MultiResponse, error) {
+	answers, err := mutate(ctx, s, session, "multi", ops[0].path, func(c *gozk.Conn) ([]gozk.MultiResponse, error) {
 		return c.Multi(requests...)
 	})
 	if err == nil && len(answers) != len(ops) {

@@ -131,8 +131,8 @@ func TestLimits(t *testing.T) {
 		t.Error("the shift overflows")
 	}
 	for _, c := range []struct{ set, granted, want time.Duration }{
-		{0, 6 * time.Second, time.Second}, {0, 40 * time.Second, time.Second}, {0, 3 * time.Second, 500 * ms},
-		{0, time.Second, 250 * ms}, {5 * time.Second, time.Second, 5 * time.Second},
+		{0, 6 * time.Second, time.Second}, {0, 40 * time.Second, time.Second}, {0, 3 * time.Second, 500 * ms}, {0, 4800 * ms, 800 * ms},
+		{0, time.Second, 500 * ms}, {5 * time.Second, time.Second, 5 * time.Second},
 	} {
 		if got := (Config{ReplyTimeout: c.set}).replyTimeout(c.granted); got != c.want {
 			t.Errorf("%+v: %s", c, got)

@@ -3,6 +3,7 @@ package zk
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 )
@@ -71,5 +72,57 @@ func TestMultiNamesTheFailedOperation(t *testing.T) {
 	kids, _, err := s.Children(ctx, "/m")
 	if err != nil || len(kids) != 1 {
 		t.Fatalf("children %v %v", kids, err)
+	}
+}
+
+// An orderly end removes the ephemerals at once, and takes no long time where
+// no server answers.
+func TestClose(t *testing.T) {
+	e := sharedEnsemble(t)
+	links, addresses := proxies(t, e.Servers())
+	observer := run(t, Config{Servers: e.Servers()})
+	connected(t, observer)
+	ctx := context.Background()
+	for _, frozen := range []bool{false, true} {
+		s, stop := runUntil(t, Config{Servers: addresses, SessionTimeout: 20 * time.Second})
+		connected(t, s)
+		if _, err := s.Create(ctx, "/close-me", nil, Ephemeral); err != nil {
+			t.Fatal(err)
+		}
+		if frozen {
+			each(links, (*proxy).freeze)
+		}
+		start := time.Now()
+		stop()
+		if took := time.Since(start); took > closeLimit+300*time.Millisecond {
+			t.Errorf("frozen %v: took %s", frozen, took)
+		}
+		if s.State().Connected {
+			t.Error("connected after its end")
+		}
+		if frozen {
+			continue
+		}
+		eventually(t, 2*time.Second, "the ephemeral is gone", func() bool {
+			_, ok, err := observer.Exists(ctx, "/close-me")
+			return err == nil && !ok
+		})
+	}
+}
+
+// Without a server the session waits, and ends when it is told to.
+func TestNoServer(t *testing.T) {
+	refused := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	refused.Close()
+	s, stop := runUntil(t, Config{Servers: []string{refused.Addr().String(), "no..host:1"}})
+	_, err := s.WaitConnected(within(t, 300*time.Millisecond))
+	expect(t, "wait", err, "zookeeper: no session with "+refused.Addr().String()+",no..host:1: context deadline exceeded (last attempt: ")
+	if _, err := s.Create(context.Background(), "/x", nil, Persistent); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("create: %v", err)
+	}
+	start := time.Now()
+	stop()
+	if took := time.Since(start); took > closeLimit+300*time.Millisecond {
+		t.Errorf("took %s", took)
 	}
 }

@@ -208,23 +208,18 @@ func (w *wire) down(err error) error {
 type frames struct {
 	buf  [4 + headLen]byte
 	have int // bytes of buf filled
-	skip int // bytes of this packet not kept
+	skip int // bytes of this packet still to come and not kept
 }
 
 // headLen covers the ReplyHeader (16 bytes) and the ConnectResponse up to the
 // session id (16 bytes).
 const headLen = 16
 
-// feed takes the next bytes of the stream, calling head once a packet when
-// its first headLen bytes (or all of it) are there.
+// feed takes the next bytes of the stream. It calls head with the first bytes
+// of each packet once the whole of it has come: a packet that breaks off has
+// not been seen by go-zk either.
 func (f *frames) feed(p []byte, head func([]byte)) {
 	for len(p) > 0 {
-		if f.skip > 0 {
-			n := min(f.skip, len(p))
-			f.skip -= n
-			p = p[n:]
-			continue
-		}
 		want := 4
 		if f.have >= 4 {
 			want += min(f.length(), headLen)
@@ -232,15 +227,26 @@ func (f *frames) feed(p []byte, head func([]byte)) {
 		n := copy(f.buf[f.have:want], p)
 		f.have += n
 		p = p[n:]
-		if f.have < want || f.have == 4 && f.length() > 0 {
-			continue
+		if f.have == 4 {
+			f.skip = max(f.length()-headLen, 0)
+			want += min(f.length(), headLen)
 		}
-		if f.have > 4 {
-			head(f.buf[4:f.have])
+		if f.have == want {
+			n = min(f.skip, len(p))
+			f.skip -= n
+			p = p[n:]
+			if f.skip == 0 {
+				f.end(head)
+			}
 		}
-		f.skip = f.length() - (f.have - 4)
-		f.have = 0
 	}
+}
+
+func (f *frames) end(head func([]byte)) {
+	if f.have > 4 {
+		head(f.buf[4:f.have])
+	}
+	f.have = 0
 }
 
 // length is that of the packet, as the server claims it; negative counts as 0.

@@ -201,8 +201,8 @@ func expectedHeads(in []byte) (all []string) {
 		if n <= 0 {
 			continue
 		}
-		if want := min(n, headLen); len(in) >= want {
-			all = append(all, string(in[:want]))
+		if len(in) >= n {
+			all = append(all, string(in[:min(n, headLen)]))
 		}
 		in = in[min(n, len(in)):]
 	}
