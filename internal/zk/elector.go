@@ -76,6 +76,7 @@ func (e *Elector) Run(ctx context.Context) error {
 	stop := ctx.Done()
 	var giveUp <-chan time.Time
 	patient := true
+	e.changed(nil) // the session may have been connected before this subscription
 	for {
 		now := e.Now()
 		if m := e.Machine; stop == nil && (m.Done() || !patient && !m.Answering()) {
