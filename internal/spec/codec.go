@@ -52,7 +52,7 @@ func duration(dst *time.Duration, lo, hi time.Duration) codec {
 	expected := fmt.Sprintf("a duration with its unit from %s to %s", FormatDuration(lo), FormatDuration(hi))
 	return scalarOf(dst, expected, func(s scalar) (time.Duration, error) {
 		if bareNumber(s.text) {
-			return 0, fmt.Errorf("%s is a bare number; expected %s, such as %ss", printable(s.text), expected, strings.TrimLeft(s.text, "+-"))
+			return 0, fmt.Errorf("%s is a bare number; expected %s, such as %ss", printable(s.text), expected, printable(strings.TrimLeft(s.text, "+-")))
 		}
 		d, err := time.ParseDuration(s.text)
 		if err != nil {
@@ -66,8 +66,7 @@ func duration(dst *time.Duration, lo, hi time.Duration) codec {
 }
 
 func bareNumber(s string) bool {
-	_, err := strconv.ParseFloat(s, 64)
-	return err == nil
+	return s != "" && strings.Trim(s, "+-.0123456789") == ""
 }
 
 // FormatDuration writes d as users do: 1m instead of 1m0s.
@@ -177,7 +176,7 @@ func checkAddr(a netip.Addr) error {
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch {
 	case !a.Is4():
-		return fmt.Errorf("%s is IPv6, which arrives later; expected an IPv4 address", a)
+		return fmt.Errorf("%s is IPv6, which arrives later; expected an IPv4 address", printable(a.String()))
 	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == broadcast || a.As4()[0] == 0:
 		return fmt.Errorf("%s is no address of one host; expected a unicast IPv4 address", a)
 	}

@@ -88,7 +88,7 @@ func unified(path string, stored, wanted bool, a, b []string) string {
 		countA, countB := counts(edits[i:end])
 		fmt.Fprintf(&out, "@@ -%s +%s @@\n", span(lineA, countA), span(lineB, countB))
 		for _, e := range edits[i:end] {
-			out.WriteString(string(e.op) + masked(e.line) + "\n")
+			out.WriteString(string(e.op) + strings.Map(mask, e.line) + "\n")
 		}
 		lineA, lineB, i = lineA+countA, lineB+countB, end
 	}
@@ -147,15 +147,6 @@ func span(first, count int) string {
 		return fmt.Sprint(first)
 	}
 	return fmt.Sprintf("%d,%d", first, count)
-}
-
-func masked(line string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' && c != '\t' || c >= 0x7f && c < 0xa0 {
-			return '·'
-		}
-		return c
-	}, line)
 }
 
 // maxCells bounds the table of compare: 16 MiB of int32.

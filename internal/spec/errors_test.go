@@ -42,6 +42,9 @@ func TestParseFileErrors(t *testing.T) {
 		{"bad name", "groups:\n  ../etc: {vips: [10.0.0.100]}\n", `f.yaml:2: groups.../etc: "../etc" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit`},
 		{"name of a cluster", "cluster: web\n", "f.yaml:1: cluster: is \"web\"; expected a mapping of the cluster's settings, such as {lease: 3s}"},
 
+		{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x is IPv6, which arrives later; expected an IPv4 address"},
+		{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp or [fe80::1%·x]:80/udp`},
+
 		// scalars
 		{"wrong type", in("    real_servers: 10.0.0.1:80\n"), `f.yaml:7: services.s.real_servers: is "10.0.0.1:80"; expected a list of real servers, each {address: IP:port, weight: 1}`},
 		{"list for text", in("    scheduler: [rr]\n"), "f.yaml:7: services.s.scheduler: is a list; expected one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos"},

@@ -161,7 +161,7 @@ func parseListen(s string) (Listen, error) {
 	case err != nil || ap.Port() == 0:
 		return Listen{}, fmt.Errorf("%q is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp", printable(s))
 	case !found:
-		return Listen{}, fmt.Errorf("%q has no protocol; expected %s/tcp or %s/udp", printable(s), ap, ap)
+		return Listen{}, fmt.Errorf("%q has no protocol; expected %s/tcp or %s/udp", printable(s), printable(ap.String()), printable(ap.String()))
 	case p != TCP && p != UDP:
 		return Listen{}, fmt.Errorf("%q is no protocol; expected tcp or udp", printable(protocol))
 	}

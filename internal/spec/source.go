@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -94,14 +95,20 @@ func remedy(message string) string {
 // printable makes one printable line out of text that somebody else wrote, cut
 // at 60 runes.
 func printable(s string) string {
-	quoted := []rune(strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return '·'
-		}
-		return c
-	}, s))
-	if len(quoted) > 60 {
-		return string(quoted[:57]) + "..."
+	if len(s) > 4*64 { // more than 60 runes in any case
+		s = s[:4*64]
 	}
-	return string(quoted)
+	runes := []rune(strings.Map(mask, s))
+	if len(runes) > 60 {
+		return string(runes[:57]) + "..."
+	}
+	return string(runes)
+}
+
+// mask replaces what could break a line or steer a terminal.
+func mask(c rune) rune {
+	if !unicode.IsPrint(c) {
+		return '·'
+	}
+	return c
 }
