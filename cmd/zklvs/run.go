@@ -135,6 +135,10 @@ type parts struct {
 	elector   *zk.Elector
 }
 
+// patientReply is how long documents and verdicts wait for an answer: a slow
+// server fails every read under way, and nothing there is in a hurry.
+const patientReply = 2 * time.Second
+
 func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	p = &parts{local: local, log: log}
 	defer func() {
@@ -155,6 +159,7 @@ func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	if p.elections, err = zk.New(cfg); err != nil {
 		return p, badInput(err)
 	}
+	cfg.ReplyTimeout = patientReply
 	if p.others, err = zk.New(cfg); err != nil {
 		return p, badInput(err)
 	}

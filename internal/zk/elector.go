@@ -130,7 +130,8 @@ func (e *Elector) act(actions []election.Action) {
 	for _, a := range actions {
 		switch a := a.(type) {
 		case election.Send:
-			go func() { e.replies <- e.serve(a.Request) }() // one at a time: the machine sends no second before the reply
+			session := e.last.ID
+			go func() { e.replies <- e.serve(session, a.Request) }() // one at a time: the machine sends no second before the reply
 		case election.Grant:
 			e.Executor.Grant(a)
 		case election.Fence:
@@ -149,14 +150,15 @@ func (e *Elector) note(n election.Note) {
 	log(n.Text, zap.String(logfield.Group, n.Group), zap.String(logfield.Reason, n.Reason))
 }
 
-// serve carries out one request. No context ends it: the session's own bounds
+// serve carries out one request, in the session for which the machine made it
+// or not at all. No context ends it: the session's own bounds
 // do, and a step that safety needs is not skipped because the daemon stops.
-func (e *Elector) serve(r election.Request) election.Reply {
+func (e *Elector) serve(session int64, r election.Request) election.Reply {
 	ctx := context.Background()
 	var reply election.Reply
 	var err error
 	if r.Txn != nil {
-		reply, err = e.commit(ctx, r.Txn)
+		reply, err = e.commit(ctx, session, r.Txn)
 	} else {
 		reply.Observation, err = e.observe(ctx, r.Observe, r.WithQueueVersion)
 	}
@@ -196,12 +198,12 @@ func conflictCode(class error) election.Code {
 	return election.CodeNone
 }
 
-func (e *Elector) commit(ctx context.Context, txn []election.Op) (election.Reply, error) {
+func (e *Elector) commit(ctx context.Context, session int64, txn []election.Op) (election.Reply, error) {
 	ops := make([]Op, len(txn))
 	for i, op := range txn {
 		ops[i] = e.op(op)
 	}
-	results, err := e.Session.Multi(ctx, ops...)
+	results, err := e.Session.MultiIn(ctx, session, ops...)
 	var reply election.Reply
 	if err != nil {
 		return reply, err
