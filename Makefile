@@ -27,7 +27,7 @@ build: ## build the zklvs program into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o '$(BIN)/zklvs' ./cmd/zklvs
 
 demo: deps build ## show the main job, step by step, in a network of namespaces
-	@ZKLVS='$(abspath $(BIN))/zklvs' deploy/demo/run
+	@'$(WITH_IPVS)' '$(abspath $(BIN))/zklvs' lab demo
 
 test: deps vet test-unit test-kernel ## run every test
 

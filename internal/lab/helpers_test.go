@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,4 +58,14 @@ func (p *ARPProber) sentSince(since time.Duration, n int) error {
 		return fmt.Errorf("%d are sent", count)
 	}
 	return nil
+}
+
+// leadsOtherThan is an error until a server other than the old one leads.
+func (e *Ensemble) leadsOtherThan(ctx context.Context, old int) error {
+	for i := range e.servers {
+		if mode, err := e.Mode(ctx, i); i != old && err == nil && mode == "leader" {
+			return nil
+		}
+	}
+	return errors.New("none does")
 }
