@@ -109,9 +109,7 @@ func prepare(cmd *cobra.Command, f *clusterFlags, files []string, prune bool) (*
 		}
 		return nil, none, nil, err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-	defer cancel()
-	snap, err := zk.NewStore(c.session, c.tree).ReadSpec(ctx)
+	snap, err := f.documents(cmd.Context(), c)
 	if err != nil {
 		c.stop()
 		return nil, none, nil, err

@@ -115,6 +115,7 @@ func (f *clusterFlags) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.ReplyTimeout = f.timeout / 2
 	tree, err := zk.NewTree(l.Cluster)
 	if err != nil {
 		return nil, badInput(err)
@@ -137,4 +138,28 @@ func (f *clusterFlags) connect(ctx context.Context) (*connection, error) {
 		return nil, fmt.Errorf("%w: check zookeeper.servers and that they run (zkCli.sh -server %s)", err, l.ZooKeeper.Servers[0])
 	}
 	return c, nil
+}
+
+// read repeats a reading for as long as ctx allows while the connection breaks.
+func (c *connection) read(ctx context.Context, do func(context.Context) error) error {
+	for {
+		err := do(ctx)
+		if !errors.Is(err, zk.ErrDisconnected) {
+			return err
+		}
+		if _, waited := c.session.WaitConnected(ctx); waited != nil {
+			return errors.Join(err, waited)
+		}
+	}
+}
+
+// documents reads what is stored, within the timeout.
+func (f *clusterFlags) documents(ctx context.Context, c *connection) (snap zk.Snapshot, err error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	err = c.read(ctx, func(ctx context.Context) error {
+		snap, err = zk.NewStore(c.session, c.tree).ReadSpec(ctx)
+		return err
+	})
+	return snap, err
 }

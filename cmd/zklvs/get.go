@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,8 +8,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
-
-	"github.com/zklvs/zklvs/internal/zk"
 )
 
 func getCommand() *cobra.Command {
@@ -29,9 +26,7 @@ A DOCUMENT is cluster, groups, services, groups/NAME or services/NAME.`,
 				return err
 			}
 			defer c.stop()
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-			defer cancel()
-			snap, err := zk.NewStore(c.session, c.tree).ReadSpec(ctx)
+			snap, err := f.documents(cmd.Context(), c)
 			if err != nil {
 				return err
 			}

@@ -84,7 +84,12 @@ func readCluster(ctx context.Context, f *clusterFlags) (*overview.Cluster, error
 	defer c.stop()
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	return overview.Read(ctx, c.local.Cluster, c.session, c.tree)
+	var o *overview.Cluster
+	err = c.read(ctx, func(ctx context.Context) (err error) {
+		o, err = overview.Read(ctx, c.local.Cluster, c.session, c.tree)
+		return err
+	})
+	return o, err
 }
 
 func (s *shown) table(w io.Writer) error {
