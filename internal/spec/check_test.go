@@ -123,7 +123,7 @@ b.yaml:4: the cluster's document is also in a.yaml:1; expected it once`, err)
 func TestOverlay(t *testing.T) {
 	stored := map[string]string{
 		"spec/cluster":    "lease: 4s\n",
-		"spec/groups/a":   "vips: [10.0.0.1]\n",
+		"spec/groups/a":   "vips: [10.0.0.1/8]\n",
 		"spec/services/s": "group: a\nlisten: 10.0.0.1:80/tcp\n",
 		"spec/services/t": "group: a\n\nlisten: 10.0.0.1:81/tcp\n",
 	}

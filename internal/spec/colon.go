@@ -55,7 +55,7 @@ func joined(a, b *token.Token) *token.Token {
 	return tk
 }
 
-// linked sets each token's neighbours.
+// linked sets each token's neighbors.
 func linked(tokens token.Tokens) token.Tokens {
 	for i, tk := range tokens {
 		tk.Prev, tk.Next = nil, nil

@@ -15,7 +15,7 @@ func TestParseFileErrors(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		// YAML
 		{"tab", "groups:\n\tweb: 1\n", "f.yaml:2: a tab is not accepted; expected spaces"},
-		{"indentation", "groups:\n  web: {}\n   x: {}\n", "f.yaml:3: is not YAML: value is not allowed in this context; expected `key: value` with the same indentation as its neighbours"},
+		{"indentation", "groups:\n  web: {}\n   x: {}\n", "f.yaml:3: is not YAML: value is not allowed in this context; expected `key: value` with the same indentation as its neighbors"},
 		{"open list", "groups:\n  web: {vips: [10.0.0.1\n", "f.yaml:2: is not YAML: sequence end token ']' not found; expected the list or mapping to be closed"},
 		{"open quote", "cluster: {lease: \"3s}\n", "f.yaml:1: is not YAML: could not find end character of double-quoted text; expected a closing quote"},
 		{"no text", "groups: \x00\n", "f.yaml:1: byte 0x00 is no text; expected YAML in UTF-8 without control characters"},

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 )
 
@@ -29,12 +28,7 @@ func Merge(sets ...*Documents) (*Documents, error) {
 func Overlay(stored, applied *Documents) *Documents {
 	all := newDocuments()
 	all.add(applied)
-	rest := newDocuments()
-	rest.add(stored)
-	// Marks of a replaced document would give its fields the old lines.
-	maps.DeleteFunc(rest.marks, func(p place, _ Pos) bool { return applied.Has(p.doc) })
-	maps.DeleteFunc(rest.faulty, func(path string, _ bool) bool { return applied.Has(path) })
-	all.add(rest)
+	all.add(stored)
 	all.Warnings = applied.Warnings
 	return all
 }

@@ -77,7 +77,7 @@ func nearest(s string, words []string) string {
 }
 
 // distance is the number of letters to insert, delete, replace or swap with
-// their neighbour to make b out of a (optimal string alignment).
+// their neighbor to make b out of a (optimal string alignment).
 func distance(a, b string) int {
 	before, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {

@@ -87,7 +87,7 @@ func remedy(message string) string {
 	case strings.Contains(message, "reserved character"):
 		return "the value in quotes"
 	case strings.Contains(message, "not allowed in this context"):
-		return "`key: value` with the same indentation as its neighbours"
+		return "`key: value` with the same indentation as its neighbors"
 	}
 	return "`key: value` lines"
 }
