@@ -11,103 +11,105 @@ func in(lines string) string {
 	return "groups:\n  web: {vips: [10.0.0.100]}\nservices:\n  s:\n    group: web\n    listen: 10.0.0.100:80/tcp\n" + lines
 }
 
-func TestParseFileErrors(t *testing.T) {
-	tests := []struct{ name, text, want string }{
-		// YAML
-		{"tab", "groups:\n\tweb: 1\n", "f.yaml:2: a tab is not accepted; expected spaces"},
-		{"indentation", "groups:\n  web: {}\n   x: {}\n", "f.yaml:3: is not YAML: value is not allowed in this context; expected `key: value` with the same indentation as its neighbors"},
-		{"open list", "groups:\n  web: {vips: [10.0.0.1\n", "f.yaml:2: is not YAML: sequence end token ']' not found; expected the list or mapping to be closed"},
-		{"open quote", "cluster: {lease: \"3s}\n", "f.yaml:1: is not YAML: could not find end character of double-quoted text; expected a closing quote"},
-		{"no text", "groups: \x00\n", "f.yaml:1: byte 0x00 is no text; expected YAML in UTF-8 without control characters"},
-		{"latin 1", "# \xfcber\n", "f.yaml:1: byte 0xfc is no text; expected YAML in UTF-8 without control characters"},
-		{"anchor", "groups: &a {}\n", "f.yaml:1: an anchor (&) is not accepted; expected the value written out where it is used"},
-		{"alias", "groups:\n  web: *a\n", "f.yaml:2: an alias (*) is not accepted; expected the value written out, in quotes if it begins with *"},
-		{"tag", "groups: !!map {}\n", "f.yaml:1: a tag (!) is not accepted; expected the plain value, in quotes if it begins with !"},
-		{"merge", "groups:\n  <<: {}\n", "f.yaml:2: a merge (<<) is not accepted; expected the keys written out"},
-		{"two documents", "groups: {}\n---\nservices: {}\n", "f.yaml:2: a second document (---) is not accepted; expected one YAML document, all groups under one `groups:` and all services under one `services:`"},
-		{"list at the top", "- a\n", "f.yaml:1: is a list; expected cluster:, groups: and services:, as the manual shows them"},
-		{"empty", "# nothing\n", "f.yaml:1: is empty; expected cluster:, groups: and services:, as the manual shows them"},
-		{"deep", "groups:\n  web: " + strings.Repeat("[", 20) + "\n", "f.yaml:2: is nested more than 16 deep; expected a document as the manual shows it"},
+// parseFileErrors are files with the exact text of their errors.
+var parseFileErrors = []struct{ name, text, want string }{
+	// YAML
+	{"tab", "groups:\n\tweb: 1\n", "f.yaml:2: a tab is not accepted; expected spaces"},
+	{"indentation", "groups:\n  web: {}\n   x: {}\n", "f.yaml:3: is not YAML: value is not allowed in this context; expected `key: value` with the same indentation as its neighbors"},
+	{"open list", "groups:\n  web: {vips: [10.0.0.1\n", "f.yaml:2: is not YAML: sequence end token ']' not found; expected the list or mapping to be closed"},
+	{"open quote", "cluster: {lease: \"3s}\n", "f.yaml:1: is not YAML: could not find end character of double-quoted text; expected a closing quote"},
+	{"no text", "groups: \x00\n", "f.yaml:1: byte 0x00 is no text; expected YAML in UTF-8 without control characters"},
+	{"latin 1", "# \xfcber\n", "f.yaml:1: byte 0xfc is no text; expected YAML in UTF-8 without control characters"},
+	{"anchor", "groups: &a {}\n", "f.yaml:1: an anchor (&) is not accepted; expected the value written out where it is used"},
+	{"alias", "groups:\n  web: *a\n", "f.yaml:2: an alias (*) is not accepted; expected the value written out, in quotes if it begins with *"},
+	{"tag", "groups: !!map {}\n", "f.yaml:1: a tag (!) is not accepted; expected the plain value, in quotes if it begins with !"},
+	{"merge", "groups:\n  <<: {}\n", "f.yaml:2: a merge (<<) is not accepted; expected the keys written out"},
+	{"two documents", "groups: {}\n---\nservices: {}\n", "f.yaml:2: a second document (---) is not accepted; expected one YAML document, all groups under one `groups:` and all services under one `services:`"},
+	{"list at the top", "- a\n", "f.yaml:1: is a list; expected cluster:, groups: and services:, as the manual shows them"},
+	{"empty", "# nothing\n", "f.yaml:1: is empty; expected cluster:, groups: and services:, as the manual shows them"},
+	{"deep", "groups:\n  web: " + strings.Repeat("[", 20) + "\n", "f.yaml:2: is nested more than 16 deep; expected a document as the manual shows it"},
 
-		// keys
-		{"unknown key, near", in("    sheduler: rr\n"), `f.yaml:7: services.s: unknown key "sheduler"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "scheduler"?)`},
-		{"unknown key, far", in("    color: red\n"), `f.yaml:7: services.s: unknown key "color"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers`},
-		{"local file", "zookeeper: {servers: [a]}\n", "f.yaml:1: unknown key \"zookeeper\"; expected one of cluster, groups, services (zookeeper belongs into the director's own file, /etc/zklvs/zklvs.yaml)"},
-		{"key twice", in("    forward: dr\n    forward: nat\n"), `f.yaml:8: services.s: key "forward" is written twice, first in line 7; expected it once`},
-		{"service twice", in("  s: {}\n"), `f.yaml:7: services: key "s" is written twice, first in line 4; expected it once`},
-		{"empty value", in("    forward:\n"), "f.yaml:7: services.s.forward: is empty; expected a value, or no forward at all"},
-		{"missing", "groups:\n  web: {}\nservices:\n  s: {}\n", "f.yaml:2: groups.web: has no vips; expected vips: the addresses, [192.168.150.100, ...]; each is bound as a /32\n" +
-			"f.yaml:4: services.s: has no group; expected group: the group that has the VIP\n" +
-			"f.yaml:4: services.s: has no listen; expected listen: VIP:port/protocol, such as 192.168.150.100:80/tcp"},
-		{"bad name", "groups:\n  ../etc: {vips: [10.0.0.100]}\n", `f.yaml:2: groups.../etc: "../etc" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit`},
-		{"name of a cluster", "cluster: web\n", "f.yaml:1: cluster: is \"web\"; expected a mapping of the cluster's settings, such as {lease: 3s}"},
+	// keys
+	{"unknown key, near", in("    sheduler: rr\n"), `f.yaml:7: services.s: unknown key "sheduler"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "scheduler"?)`},
+	{"unknown key, far", in("    color: red\n"), `f.yaml:7: services.s: unknown key "color"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers`},
+	{"local file", "zookeeper: {servers: [a]}\n", "f.yaml:1: unknown key \"zookeeper\"; expected one of cluster, groups, services (zookeeper belongs into the director's own file, /etc/zklvs/zklvs.yaml)"},
+	{"key twice", in("    forward: dr\n    forward: nat\n"), `f.yaml:8: services.s: key "forward" is written twice, first in line 7; expected it once`},
+	{"service twice", in("  s: {}\n"), `f.yaml:7: services: key "s" is written twice, first in line 4; expected it once`},
+	{"empty value", in("    forward:\n"), "f.yaml:7: services.s.forward: is empty; expected a value, or no forward at all"},
+	{"missing", "groups:\n  web: {}\nservices:\n  s: {}\n", "f.yaml:2: groups.web: has no vips; expected vips: the addresses, [192.168.150.100, ...]; each is bound as a /32\n" +
+		"f.yaml:4: services.s: has no group; expected group: the group that has the VIP\n" +
+		"f.yaml:4: services.s: has no listen; expected listen: VIP:port/protocol, such as 192.168.150.100:80/tcp"},
+	{"bad name", "groups:\n  ../etc: {vips: [10.0.0.100]}\n", `f.yaml:2: groups.../etc: "../etc" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit`},
+	{"name of a cluster", "cluster: web\n", "f.yaml:1: cluster: is \"web\"; expected a mapping of the cluster's settings, such as {lease: 3s}"},
 
-		{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x is IPv6, which arrives later; expected an IPv4 address"},
-		{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp or [fe80::1%·x]:80/udp`},
+	{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x is IPv6, which arrives later; expected an IPv4 address"},
+	{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp or [fe80::1%·x]:80/udp`},
 
-		// scalars
-		{"wrong type", in("    real_servers: 10.0.0.1:80\n"), `f.yaml:7: services.s.real_servers: is "10.0.0.1:80"; expected a list of real servers, each {address: IP:port, weight: 1}`},
-		{"list for text", in("    scheduler: [rr]\n"), "f.yaml:7: services.s.scheduler: is a list; expected one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos"},
-		{"scheduler", in("    scheduler: wrl\n"), `f.yaml:7: services.s.scheduler: "wrl" is no scheduler; expected one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos (did you mean "wrr"?)`},
-		{"forward", in("    forward: masq\n"), `f.yaml:7: services.s.forward: "masq" is no forwarding method; expected one of dr, tun, nat`},
-		{"duration without unit", in("    check: {tcp: {}, interval: 5}\n"), "f.yaml:7: services.s.check.interval: 5 is a bare number; expected a duration with its unit from 100ms to 1h, such as 5s"},
-		{"bad duration", in("    check: {tcp: {}, interval: 5 s}\n"), `f.yaml:7: services.s.check.interval: "5 s" is no duration; expected a duration with its unit from 100ms to 1h, such as 5s or 500ms`},
-		{"negative duration", in("    persistence: -1s\n"), "f.yaml:7: services.s.persistence: -1s is out of range; expected a duration with its unit from 0s to 744h"},
-		{"persistence in ms", in("    persistence: 1500ms\n"), "f.yaml:7: services.s.persistence: 1.5s is no whole number of seconds; expected one, such as 2s"},
-		{"boolean", in("    stateful: yes\n"), `f.yaml:7: services.s.stateful: "yes" is neither true nor false; expected true or false`},
-		{"weight in quotes", in("    real_servers:\n      - {address: 10.0.0.1:80, weight: \"1\"}\n"), `f.yaml:8: services.s.real_servers[0].weight: "1" is no whole number; expected a whole number from 0 to 65535 without quotes`},
-		{"weight too large", in("    real_servers:\n      - {address: 10.0.0.1:80, weight: 65536}\n"), "f.yaml:8: services.s.real_servers[0].weight: 65536 is out of range; expected a whole number from 0 to 65535"},
-		{"octal", in("    check: {tcp: {}, rise: 010}\n"), `f.yaml:7: services.s.check.rise: "010" is no whole number; expected a whole number from 1 to 100`},
-		{"drift", "cluster: {drift: 0.6}\n", "f.yaml:1: cluster.drift: 0.6 is out of range; expected a number from 0 to 0.5"},
-		{"drift NaN", "cluster: {drift: .nan}\n", `f.yaml:1: cluster.drift: ".nan" is no number; expected a number from 0 to 0.5`},
+	// scalars
+	{"wrong type", in("    real_servers: 10.0.0.1:80\n"), `f.yaml:7: services.s.real_servers: is "10.0.0.1:80"; expected a list of real servers, each {address: IP:port, weight: 1}`},
+	{"list for text", in("    scheduler: [rr]\n"), "f.yaml:7: services.s.scheduler: is a list; expected one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos"},
+	{"scheduler", in("    scheduler: wrl\n"), `f.yaml:7: services.s.scheduler: "wrl" is no scheduler; expected one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos (did you mean "wrr"?)`},
+	{"forward", in("    forward: masq\n"), `f.yaml:7: services.s.forward: "masq" is no forwarding method; expected one of dr, tun, nat`},
+	{"duration without unit", in("    check: {tcp: {}, interval: 5}\n"), "f.yaml:7: services.s.check.interval: 5 is a bare number; expected a duration with its unit from 100ms to 1h, such as 5s"},
+	{"bad duration", in("    check: {tcp: {}, interval: 5 s}\n"), `f.yaml:7: services.s.check.interval: "5 s" is no duration; expected a duration with its unit from 100ms to 1h, such as 5s or 500ms`},
+	{"negative duration", in("    persistence: -1s\n"), "f.yaml:7: services.s.persistence: -1s is out of range; expected a duration with its unit from 0s to 744h"},
+	{"persistence in ms", in("    persistence: 1500ms\n"), "f.yaml:7: services.s.persistence: 1.5s is no whole number of seconds; expected one, such as 2s"},
+	{"boolean", in("    stateful: yes\n"), `f.yaml:7: services.s.stateful: "yes" is neither true nor false; expected true or false`},
+	{"weight in quotes", in("    real_servers:\n      - {address: 10.0.0.1:80, weight: \"1\"}\n"), `f.yaml:8: services.s.real_servers[0].weight: "1" is no whole number; expected a whole number from 0 to 65535 without quotes`},
+	{"weight too large", in("    real_servers:\n      - {address: 10.0.0.1:80, weight: 65536}\n"), "f.yaml:8: services.s.real_servers[0].weight: 65536 is out of range; expected a whole number from 0 to 65535"},
+	{"octal", in("    check: {tcp: {}, rise: 010}\n"), `f.yaml:7: services.s.check.rise: "010" is no whole number; expected a whole number from 1 to 100`},
+	{"drift", "cluster: {drift: 0.6}\n", "f.yaml:1: cluster.drift: 0.6 is out of range; expected a number from 0 to 0.5"},
+	{"drift NaN", "cluster: {drift: .nan}\n", `f.yaml:1: cluster.drift: ".nan" is no number; expected a number from 0 to 0.5`},
 
-		// cluster
-		{"lease too short", "cluster: {lease: 900ms}\n", "f.yaml:1: cluster.lease: 900ms is out of range; expected a duration with its unit from 1s to 10s"},
-		{"lease too long", "cluster: {lease: 11s}\n", "f.yaml:1: cluster.lease: 11s is out of range; expected a duration with its unit from 1s to 10s"},
-		{"renew", "cluster:\n  lease: 3s\n  renew: 1s\n", "f.yaml:3: cluster: renew 1s is not below a third of the lease of 3s; expected less than 1s, or no renew at all"},
-		{"hold", "cluster: {on_zookeeper_loss: hold}\n", "f.yaml:1: cluster.on_zookeeper_loss: hold is not available yet; expected fence"},
-		{"holt", "cluster: {on_zookeeper_loss: holt}\n", `f.yaml:1: cluster.on_zookeeper_loss: "holt" is no policy; expected fence`},
+	// cluster
+	{"lease too short", "cluster: {lease: 900ms}\n", "f.yaml:1: cluster.lease: 900ms is out of range; expected a duration with its unit from 1s to 10s"},
+	{"lease too long", "cluster: {lease: 11s}\n", "f.yaml:1: cluster.lease: 11s is out of range; expected a duration with its unit from 1s to 10s"},
+	{"renew", "cluster:\n  lease: 3s\n  renew: 1s\n", "f.yaml:3: cluster: renew 1s is not below a third of the lease of 3s; expected less than 1s, or no renew at all"},
+	{"hold", "cluster: {on_zookeeper_loss: hold}\n", "f.yaml:1: cluster.on_zookeeper_loss: hold is not available yet; expected fence"},
+	{"holt", "cluster: {on_zookeeper_loss: holt}\n", `f.yaml:1: cluster.on_zookeeper_loss: "holt" is no policy; expected fence`},
 
-		// groups
-		{"no VIPs", "groups: {web: {vips: []}}\n", "f.yaml:1: groups.web.vips: is an empty list; expected at least one address"},
-		{"VIP twice", "groups: {web: {vips: [10.0.0.1, 10.0.0.1/24]}}\n", "f.yaml:1: groups.web: VIP 10.0.0.1 is listed twice; expected it once"},
-		{"VIP IPv6", "groups: {web: {vips: [\"fd00::1\"]}}\n", "f.yaml:1: groups.web.vips[0]: fd00::1 is IPv6, which arrives later; expected an IPv4 address"},
-		{"VIP of no host", "groups: {web: {vips: [224.0.0.18]}}\n", "f.yaml:1: groups.web.vips[0]: 224.0.0.18 is no address of one host; expected a unicast IPv4 address"},
-		{"VIP", "groups: {web: {vips: [10.0.0.256]}}\n", `f.yaml:1: groups.web.vips[0]: "10.0.0.256" is no address; expected an IPv4 address, such as 192.168.150.100`},
-		{"label too long", "groups: {web: {vips: [10.0.0.1], label: \"enp0s31f6:webvip\"}}\n", `f.yaml:1: groups.web.label: "enp0s31f6:webvip" is no label; expected an interface, a colon and a word, 15 characters at most, such as "eth0:2"`},
-		{"label of another interface", "groups: {web: {vips: [10.0.0.1], interface: eth1, label: \"eth0:2\"}}\n", `f.yaml:1: groups.web: label: "eth0:2" does not begin with the interface; expected "eth1:2"`},
-		{"priority", "groups: {web: {vips: [10.0.0.1], priority: {node01: 255}}}\n", "f.yaml:1: groups.web.priority.node01: 255 is out of range; expected a whole number from 1 to 254"},
-		{"script with a path", "groups: {web: {vips: [10.0.0.1], fitness: {script: {exec: ../sh}}}}\n", `f.yaml:1: groups.web.fitness.script.exec: "../sh" is no script; expected the name of a program in the director's exec_dir, of a-z, 0-9, '_', '.', '-', never a path`},
-		{"hidden script", "groups: {web: {vips: [10.0.0.1], fitness: {script: {exec: ..}}}}\n", `f.yaml:1: groups.web.fitness.script.exec: ".." is no script; expected the name of a program in the director's exec_dir, of a-z, 0-9, '_', '.', '-', never a path`},
-		{"tracked interface", "groups: {web: {vips: [10.0.0.1], fitness: {track_interfaces: [eth/1]}}}\n", `f.yaml:1: groups.web.fitness.track_interfaces[0]: "eth/1" is no interface; expected 1 to 15 characters without '/', ':' or blanks, such as eth0`},
+	// groups
+	{"no VIPs", "groups: {web: {vips: []}}\n", "f.yaml:1: groups.web.vips: is an empty list; expected at least one address"},
+	{"VIP twice", "groups: {web: {vips: [10.0.0.1, 10.0.0.1/24]}}\n", "f.yaml:1: groups.web: VIP 10.0.0.1 is listed twice; expected it once"},
+	{"VIP IPv6", "groups: {web: {vips: [\"fd00::1\"]}}\n", "f.yaml:1: groups.web.vips[0]: fd00::1 is IPv6, which arrives later; expected an IPv4 address"},
+	{"VIP of no host", "groups: {web: {vips: [224.0.0.18]}}\n", "f.yaml:1: groups.web.vips[0]: 224.0.0.18 is no address of one host; expected a unicast IPv4 address"},
+	{"VIP", "groups: {web: {vips: [10.0.0.256]}}\n", `f.yaml:1: groups.web.vips[0]: "10.0.0.256" is no address; expected an IPv4 address, such as 192.168.150.100`},
+	{"label too long", "groups: {web: {vips: [10.0.0.1], label: \"enp0s31f6:webvip\"}}\n", `f.yaml:1: groups.web.label: "enp0s31f6:webvip" is no label; expected an interface, a colon and a word, 15 characters at most, such as "eth0:2"`},
+	{"label of another interface", "groups: {web: {vips: [10.0.0.1], interface: eth1, label: \"eth0:2\"}}\n", `f.yaml:1: groups.web: label: "eth0:2" does not begin with the interface; expected "eth1:2"`},
+	{"priority", "groups: {web: {vips: [10.0.0.1], priority: {node01: 255}}}\n", "f.yaml:1: groups.web.priority.node01: 255 is out of range; expected a whole number from 1 to 254"},
+	{"script with a path", "groups: {web: {vips: [10.0.0.1], fitness: {script: {exec: ../sh}}}}\n", `f.yaml:1: groups.web.fitness.script.exec: "../sh" is no script; expected the name of a program in the director's exec_dir, of a-z, 0-9, '_', '.', '-', never a path`},
+	{"hidden script", "groups: {web: {vips: [10.0.0.1], fitness: {script: {exec: ..}}}}\n", `f.yaml:1: groups.web.fitness.script.exec: ".." is no script; expected the name of a program in the director's exec_dir, of a-z, 0-9, '_', '.', '-', never a path`},
+	{"tracked interface", "groups: {web: {vips: [10.0.0.1], fitness: {track_interfaces: [eth/1]}}}\n", `f.yaml:1: groups.web.fitness.track_interfaces[0]: "eth/1" is no interface; expected 1 to 15 characters without '/', ':' or blanks, such as eth0`},
 
-		// services
-		{"listen without protocol", "services:\n  s: {group: web, listen: 10.0.0.100:80}\n", `f.yaml:2: services.s.listen: "10.0.0.100:80" has no protocol; expected 10.0.0.100:80/tcp or 10.0.0.100:80/udp`},
-		{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp`},
-		{"listen on sctp", "services:\n  s: {group: web, listen: 10.0.0.100:80/sctp}\n", `f.yaml:2: services.s.listen: "sctp" is no protocol; expected tcp or udp`},
-		{"listen on IPv6", "services:\n  s: {group: web, listen: \"[fd00::1]:80/tcp\"}\n", `f.yaml:2: services.s.listen: fd00::1 is IPv6, which arrives later; expected an IPv4 address`},
-		{"DR with another port", in("    real_servers:\n      - {address: 10.0.0.1:8080}\n"), "f.yaml:8: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
-		{"tun with another port", in("    forward: tun\n    real_servers:\n      - address: 10.0.0.1:8080\n        weight: 1\n"), "f.yaml:9: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and tun cannot change the port; expected port 80, or forward: nat"},
-		{"other family", in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n"), "f.yaml:8: services.s: real server [fd00::2]:80 is IPv6 but listen 10.0.0.100:80/tcp is IPv4; expected an IPv4 real server"},
-		{"real server twice", in("    real_servers:\n      - {address: 10.0.0.1:80}\n      - {address: 10.0.0.1:80, weight: 2}\n"), "f.yaml:9: services.s: real server 10.0.0.1:80 is listed twice, first in line 8; expected it once"},
-		{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1" is no address with a port; expected IP:port, such as 192.168.150.12:80`},
-		{"check of nothing", in("    check: {interval: 5s}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
-		{"check of both", in("    check: {tcp: {}, http: {}}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
-		{"status", in("    check: {http: {status: [299-200]}}\n"), `f.yaml:7: services.s.check.http.status[0]: "299-200" is no status; expected a status code or a range of them, from 100 to 599, such as 200 or 200-299`},
-		{"no status", in("    check: {http: {status: []}}\n"), "f.yaml:7: services.s.check.http.status: is an empty list; expected at least one status code"},
-		{"path", in("    check: {http: {path: \"/ HTTP/1.1\\nX: y\"}}\n"), `f.yaml:7: services.s.check.http.path: "/ HTTP/1.1·X: y" is no path; expected one that begins with / and has no blanks, such as /health`},
+	// services
+	{"listen without protocol", "services:\n  s: {group: web, listen: 10.0.0.100:80}\n", `f.yaml:2: services.s.listen: "10.0.0.100:80" has no protocol; expected 10.0.0.100:80/tcp or 10.0.0.100:80/udp`},
+	{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp`},
+	{"listen on sctp", "services:\n  s: {group: web, listen: 10.0.0.100:80/sctp}\n", `f.yaml:2: services.s.listen: "sctp" is no protocol; expected tcp or udp`},
+	{"listen on IPv6", "services:\n  s: {group: web, listen: \"[fd00::1]:80/tcp\"}\n", `f.yaml:2: services.s.listen: fd00::1 is IPv6, which arrives later; expected an IPv4 address`},
+	{"DR with another port", in("    real_servers:\n      - {address: 10.0.0.1:8080}\n"), "f.yaml:8: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
+	{"tun with another port", in("    forward: tun\n    real_servers:\n      - address: 10.0.0.1:8080\n        weight: 1\n"), "f.yaml:9: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and tun cannot change the port; expected port 80, or forward: nat"},
+	{"other family", in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n"), "f.yaml:8: services.s: real server [fd00::2]:80 is IPv6 but listen 10.0.0.100:80/tcp is IPv4; expected an IPv4 real server"},
+	{"real server twice", in("    real_servers:\n      - {address: 10.0.0.1:80}\n      - {address: 10.0.0.1:80, weight: 2}\n"), "f.yaml:9: services.s: real server 10.0.0.1:80 is listed twice, first in line 8; expected it once"},
+	{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1" is no address with a port; expected IP:port, such as 192.168.150.12:80`},
+	{"check of nothing", in("    check: {interval: 5s}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
+	{"check of both", in("    check: {tcp: {}, http: {}}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
+	{"status", in("    check: {http: {status: [299-200]}}\n"), `f.yaml:7: services.s.check.http.status[0]: "299-200" is no status; expected a status code or a range of them, from 100 to 599, such as 200 or 200-299`},
+	{"no status", in("    check: {http: {status: []}}\n"), "f.yaml:7: services.s.check.http.status: is an empty list; expected at least one status code"},
+	{"path", in("    check: {http: {path: \"/ HTTP/1.1\\nX: y\"}}\n"), `f.yaml:7: services.s.check.http.path: "/ HTTP/1.1·X: y" is no path; expected one that begins with / and has no blanks, such as /health`},
 
-		// many at once, sorted
-		{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistance: 1\ngroups:\n  web:\n    vips: 1\n",
-			`f.yaml:3: services.s.group: "Web" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit
+	// many at once, sorted
+	{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistance: 1\ngroups:\n  web:\n    vips: 1\n",
+		`f.yaml:3: services.s.group: "Web" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit
 f.yaml:4: services.s.forward: "drr" is no forwarding method; expected one of dr, tun, nat (did you mean "dr"?)
 f.yaml:5: services.s.listen: "x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp
 f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port, such as 192.168.150.12:80
 f.yaml:6: services.s.real_servers[0].weight: -1 is out of range; expected a whole number from 0 to 65535
 f.yaml:7: services.s: unknown key "persistance"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "persistence"?)
 f.yaml:10: groups.web.vips: is 1; expected a list of IPv4 addresses`},
-	}
-	for _, test := range tests {
+}
+
+func TestParseFileErrors(t *testing.T) {
+	for _, test := range parseFileErrors {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := ParseFile("f.yaml", []byte(test.text))
 			wantError(t, test.want, err)
