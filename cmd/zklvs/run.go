@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,7 +209,7 @@ func (p *parts) join() error {
 		return badInput(err)
 	}
 	p.director = director.New(director.Config{
-		Node: p.local.Node, Interface: p.local.Interface, Version: versionString(),
+		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: host, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
 		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
@@ -216,6 +217,34 @@ func (p *parts) join() error {
 	p.elector = zk.NewElector(zk.ElectorConfig{Session: p.elections, Tree: p.tree, Machine: machine,
 		Executor: p.director, Now: boottime.Now, Logger: p.log})
 	return nil
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "" // for people only
+	}
+	return name
+}
+
+// hostAddresses are this host's own addresses at the start, for people: a /32
+// may be a VIP that an earlier life left.
+func hostAddresses() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	out := []string{}
+	for _, a := range addrs {
+		ip, ok := a.(*net.IPNet)
+		if !ok || !ip.IP.IsGlobalUnicast() {
+			continue
+		}
+		if ones, bits := ip.Mask.Size(); ones < bits {
+			out = append(out, ip.IP.String())
+		}
+	}
+	return out
 }
 
 func random() uint64 {

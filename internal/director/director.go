@@ -83,6 +83,8 @@ type Publisher interface {
 // Config is what a director is made of. All fields are required.
 type Config struct {
 	Node      string
+	Host      string // host name
+	Addresses []string
 	Interface string // of groups that name none
 	Version   string
 	Documents Documents

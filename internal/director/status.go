@@ -15,6 +15,8 @@ import (
 // znode directors/<node>.
 type Presence struct {
 	Node        string            `json:"node"`
+	Host        string            `json:"host"`
+	Addresses   []string          `json:"addresses"`
 	Version     string            `json:"version"`
 	Since       string            `json:"since"` // RFC 3339
 	Interface   string            `json:"interface,omitempty"`
@@ -66,7 +68,7 @@ func (d *Director) Status() Status {
 func (d *Director) presence() Presence {
 	unfit := maps.Clone(d.unfit)
 	maps.DeleteFunc(unfit, func(_, reason string) bool { return reason == "" })
-	return Presence{Node: d.cfg.Node, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
+	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
 		Interface: d.cfg.Interface, FenceLayers: FenceLayers(), Unfit: unfit, Problems: d.docs.problems}
 }
 

@@ -1,0 +1,105 @@
+// Package imports holds the test that keeps the walls between packages.
+package imports
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/zklvs/zklvs/"
+
+// Third-party packages by what they let a package know.
+const (
+	zkClient = "github.com/go-zookeeper/zk"
+	netlink  = "github.com/vishvananda/netlink"
+	mobyIPVS = "github.com/moby/ipvs"
+)
+
+// mustNotKnow says what each package must not import, directly or through
+// another, and why. See docs/ARCHITECTURE.md.
+var mustNotKnow = map[string]map[string]string{
+	"election": {
+		zkClient: "the machine decides, internal/zk talks", "net": "no I/O",
+		module + "fence": "it knows no VIPs", module + "ipvs": "it knows no rules", module + "internal/spec": "it knows no documents",
+		module + "internal/boottime": "time is an argument",
+	},
+	"fence": {
+		zkClient: "it knows no ZooKeeper", module + "election": "it knows no leadership",
+		module + "ipvs": "it knows no services", module + "internal/spec": "it knows no documents",
+	},
+	"ipvs": {
+		module + "health": "it knows no verdicts", module + "election": "it knows no roles", module + "fence": "it knows no VIPs", zkClient: "it knows no ZooKeeper",
+	},
+	"health": {
+		module + "ipvs": "verdicts have no consequences here", module + "election": "verdicts know no roles", module + "internal/spec": "the director converts",
+	},
+	"internal/spec": {
+		zkClient: "documents open no connection", netlink: "documents touch no kernel", mobyIPVS: "documents touch no kernel",
+		module + "internal/boottime": "documents read no clock",
+	},
+	"internal/zk": {
+		module + "fence": "it does not know what leadership is for", module + "ipvs": "it does not know what leadership is for",
+		module + "internal/director": "it is driven, it does not drive",
+	},
+	"internal/director": {
+		zkClient: "znodes are internal/zk's",
+		module + "internal/zk": "it sees the election through an interface",
+	},
+	"internal/realserver": {module + "election": "a real server takes no part in the election", zkClient: "not in this version"},
+	"internal/control":    {module + "election": "it decides nothing", module + "internal/director": "it shows what it is given", zkClient: "it shows what it is given"},
+}
+
+func TestPackagesKnowOnlyWhatTheyMay(t *testing.T) {
+	deps := dependencies(t)
+	for pkg, forbidden := range mustNotKnow {
+		known, ok := deps[module+pkg]
+		if !ok {
+			t.Errorf("package %s is gone: update this test", pkg)
+			continue
+		}
+		for path, why := range forbidden {
+			if slices.Contains(known, path) {
+				t.Errorf("%s must not import %s, not even through another package: %s", pkg, path, why)
+			}
+		}
+	}
+}
+
+// Only internal/lab and internal/demo, the lab's command and tests may use the lab.
+func TestProductionDoesNotUseTheLab(t *testing.T) {
+	for pkg, known := range dependencies(t) {
+		name := strings.TrimPrefix(pkg, module)
+		mayUse := strings.HasPrefix(name, "internal/lab") || name == "internal/demo" || name == "cmd/zklvs"
+		if !mayUse && slices.Contains(known, module+"internal/lab") {
+			t.Errorf("%s imports internal/lab", name)
+		}
+	}
+}
+
+// dependencies returns what every package of the module imports, through others too.
+func dependencies(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Deps", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := map[string][]string{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return deps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		deps[p.ImportPath] = p.Deps
+	}
+}
