@@ -67,6 +67,7 @@ func (g *group) wantAcquire(now time.Duration) bool {
 			return // the lock was lost meanwhile; the record will tell
 		}
 		if r.Outcome != OutcomeOK {
+			g.tried = g.tried || r.Outcome == OutcomeUnknown
 			g.again(at)
 			return
 		}
@@ -106,8 +107,13 @@ func (g *group) takeReason() string {
 }
 
 // replaceMissing puts an unknown record in the place of one that was deleted.
-// It removes every other lock, so that a holder of the lost record cannot renew.
+// It removes every other lock, so that a holder of the lost record cannot renew,
+// and first the own one if an acquisition sent with it may yet commit: versions
+// begin anew with the record, and it could match the new one.
 func (g *group) replaceMissing(now time.Duration) bool {
+	if g.tried {
+		return g.requeue(now)
+	}
 	v := &g.view
 	if !v.queueAnswered { // the queue's version must be read before the record
 		return g.observe(now, true)

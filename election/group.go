@@ -44,6 +44,7 @@ type group struct {
 	lock     LockName // own lock; valid in all phases but out
 	priority int      // as written in the own lock
 	renewals uint64
+	tried    bool // an acquisition with the own lock was sent and may yet commit
 
 	// A holding.
 	epoch      uint64
@@ -154,7 +155,7 @@ func (g *group) fenced(now time.Duration, h Holding) {
 func (g *group) leave() {
 	g.phase = PhaseOut
 	g.lock, g.epoch, g.deadline, g.renewals, g.releasedTo = LockName{}, 0, 0, 0, ""
-	g.lookAgain = false
+	g.lookAgain, g.tried = false, false
 }
 
 func (g *group) stray(random uint64) {

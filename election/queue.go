@@ -63,7 +63,7 @@ func (g *group) queued(now time.Duration, r Reply, want LockName, priority int) 
 		g.again(now)
 		return
 	}
-	g.phase, g.lock, g.priority, g.renewals = PhaseWaiting, got, priority, 0
+	g.phase, g.lock, g.priority, g.renewals, g.tried = PhaseWaiting, got, priority, 0, false
 	g.again(now)
 }
 
@@ -117,6 +117,11 @@ func (g *group) stepBack(now time.Duration) bool {
 	for _, w := range better {
 		g.stepped[w.String()] = true
 	}
+	return g.requeue(now)
+}
+
+// requeue replaces the own lock by a fresh one at the queue's end.
+func (g *group) requeue(now time.Duration) bool {
 	op, name := g.newLock()
 	old, priority := g.lock, g.cfg.Priority
 	txn := []Op{op, {Kind: OpDelete, Key: g.ownKey(), Version: AnyVersion}}
