@@ -97,6 +97,7 @@ func (m *Machine) Configure(now time.Duration, groups []GroupConfig) []Action {
 			m.byName[c.Name] = g
 			m.groups = append(m.groups, g)
 		}
+		g.removed = false // it may be back before it was released
 		g.configure(now, c)
 	}
 	for _, g := range m.groups {

@@ -69,7 +69,7 @@ func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) boo
 	if o.RecordExists {
 		record, err := DecodeRecord(o.Record)
 		if err != nil {
-			v.problem = err.Error()
+			record, v.problem = Record{}, err.Error() // nothing in it counts, not even the epoch
 		}
 		v.record, v.version = record, o.RecordVersion
 		v.created, v.changed = o.RecordCreated, o.RecordChanged
