@@ -161,6 +161,9 @@ func (e *Elector) serve(session int64, r election.Request) election.Reply {
 		reply, err = e.commit(ctx, session, r.Txn)
 	} else {
 		reply.Observation, err = e.observe(ctx, r.Observe, r.WithQueueVersion)
+		if err == nil && e.Session.State().ID != session {
+			err = ErrExpired // its reads may stem from two sessions, and the later ones from a lagging server
+		}
 	}
 	if err != nil {
 		outcome(&reply, err)
@@ -284,17 +287,16 @@ func (e *Elector) observe(ctx context.Context, group string, withQueueVersion bo
 	return o, nil
 }
 
-// maxLocks bounds how many children of a queue are looked at. Directors have
-// one each; more are somebody's mistake and are waited for by nobody.
+// maxLocks bounds how many priorities one observation reads. Directors have one
+// lock each; more are somebody's mistake.
 const maxLocks = 256
 
-// locks reads the priority of each lock not yet known.
+// locks reads the priority of each lock not yet known. A lock beyond the bound
+// has none, and is still seen: a director that missed its own would queue anew
+// for ever.
 func (e *Elector) locks(ctx context.Context, group string, names []string) ([]election.LockSeen, error) {
-	if len(names) > maxLocks {
-		e.log.Warn("too many znodes in the queue: looking at some of them only", zap.String(logfield.Group, group), zap.Int("znodes", len(names)))
-		names = names[:maxLocks]
-	}
 	seen := make([]election.LockSeen, 0, len(names))
+	reads := 0
 	for _, name := range names {
 		if _, err := election.ParseLockName(name); err != nil {
 			continue
@@ -302,6 +304,10 @@ func (e *Elector) locks(ctx context.Context, group string, names []string) ([]el
 		key := group + "/" + name
 		priority, known := e.priorities[key]
 		if !known {
+			if reads++; reads > maxLocks {
+				seen = append(seen, election.LockSeen{Name: name})
+				continue
+			}
 			data, _, err := e.Session.Get(ctx, e.Tree.Lock(group, name))
 			if errors.Is(err, ErrNoNode) {
 				continue // gone since the list was read
@@ -317,6 +323,9 @@ func (e *Elector) locks(ctx context.Context, group string, names []string) ([]el
 			e.remember(key, priority)
 		}
 		seen = append(seen, election.LockSeen{Name: name, Priority: priority})
+	}
+	if reads > maxLocks {
+		e.log.Warn("too many locks in the queue: some are taken to have no priority", zap.String(logfield.Group, group), zap.Int("locks", len(seen)))
 	}
 	return seen, nil
 }
