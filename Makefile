@@ -1,4 +1,4 @@
-# make help lists the targets. Everything but build, fmt, lint and vet needs root.
+# make help lists the targets. Tests, demo and deps need root.
 
 SHELL := /bin/bash
 GO ?= go
@@ -37,8 +37,9 @@ vet:
 test-unit: ## run the tests that run on any kernel, with the race detector
 	@.ci/go-test -race -timeout 6m -skip '^TestKernel' ./...
 
+# One at a time: leases of seconds are at stake, on machines with two cores.
 test-kernel: ## run the tests that need root and IPVS, in a kernel that has it
-	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 2 -timeout 6m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
+	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 1 -timeout 6m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint
 	'$(GOLANGCI_LINT)' run ./...
