@@ -18,6 +18,7 @@ type GroupStatus struct {
 	LeaseLeft  string       `json:"lease_left,omitempty"`
 	Queue      []QueueEntry `json:"queue,omitempty"` // waiters in order, the holder not among them
 	Why        string       `json:"why"`             // why this director does, or does not, hold
+	Ineligible string       `json:"ineligible,omitempty"`
 	Answering  bool         `json:"answering"`
 	RecordSeen bool         `json:"record_seen"`
 }
@@ -41,7 +42,7 @@ func (m *Machine) Status(now time.Duration) []GroupStatus {
 func (g *group) status(now time.Duration) GroupStatus {
 	v := &g.view
 	s := GroupStatus{Group: g.name, Phase: g.phase.String(), State: v.record.State, Epoch: v.record.Epoch,
-		Since: v.record.Since, Reason: v.record.Reason, RecordSeen: v.seen && v.exists, Why: g.explain(now)}
+		Since: v.record.Since, Reason: v.record.Reason, RecordSeen: v.seen && v.exists, Why: g.explain(now), Ineligible: g.ineligible()}
 	if v.record.State == StateHolding {
 		s.Holder = v.record.Node
 	}

@@ -60,8 +60,6 @@ is given.`,
 
 func addFiles(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "file, directory, or - for standard input (repeatable)")
-	// the only error is an unknown flag
-	_ = cmd.MarkFlagRequired("filename")
 }
 
 func diffCommand() *cobra.Command {
@@ -98,6 +96,9 @@ func diffCommand() *cobra.Command {
 // the files is told even where ZooKeeper cannot be reached.
 func prepare(cmd *cobra.Command, f *clusterFlags, files []string, prune bool) (*connection, zk.Snapshot, *planned, error) {
 	none := zk.Snapshot{}
+	if len(files) == 0 {
+		return nil, none, nil, badInput(errors.New("which documents? Expected -f FILE, -f DIRECTORY, or -f - for standard input"))
+	}
 	docs, parse := readDocuments(files, cmd.InOrStdin())
 	if docs == nil {
 		return nil, none, nil, parse

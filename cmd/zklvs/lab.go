@@ -38,7 +38,7 @@ packages that "make deps" installs.`,
   zklvs lab down`,
 	}
 	cmd.AddCommand(labUpCommand(), labExecCommand(), labDownCommand(), labDemoCommand(), labServeCommand())
-	return cmd
+	return family(cmd)
 }
 
 // labDir is where a lab that is up keeps its spool, log and scripts.

@@ -30,7 +30,7 @@ then VIP/32 on lo. What was there before is written down and put back by down.`,
 		realserverAction("up", "Prepare the host and return", (*realserver.Agent).Up),
 		realserverAction("down", "Undo up: restore what was there before", (*realserver.Agent).Down),
 		realserverRun())
-	return cmd
+	return family(cmd)
 }
 
 // realserverFlags say what to prepare.

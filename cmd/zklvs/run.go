@@ -157,10 +157,11 @@ func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	if err != nil {
 		return p, err
 	}
+	cfg.Logger = log.Named("election")
 	if p.elections, err = zk.New(cfg); err != nil {
 		return p, badInput(err)
 	}
-	cfg.ReplyTimeout = patientReply
+	cfg.ReplyTimeout, cfg.Logger = patientReply, log.Named("documents")
 	if p.others, err = zk.New(cfg); err != nil {
 		return p, badInput(err)
 	}

@@ -21,7 +21,7 @@ type Presence struct {
 	Since       string            `json:"since"` // RFC 3339
 	Interface   string            `json:"interface,omitempty"`
 	FenceLayers []string          `json:"fence_layers"`
-	Unfit       map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold
+	Unfit       map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold or queue
 	Problems    []string          `json:"problems,omitempty"` // of the documents
 }
 
@@ -53,11 +53,11 @@ func FenceLayers() []string { return []string{"director step-down", "address lif
 
 // Status returns what this director knows and does.
 func (d *Director) Status() Status {
+	groups := d.elector.Status()
 	d.mu.Lock()
 	sp := d.docs.spec
-	s := Status{Presence: d.presence()}
+	s := Status{Presence: d.presence(groups), Groups: groups}
 	d.mu.Unlock()
-	s.Groups = d.elector.Status()
 	if sp != nil {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
 	}
@@ -65,9 +65,13 @@ func (d *Director) Status() Status {
 }
 
 // presence needs d.mu.
-func (d *Director) presence() Presence {
-	unfit := maps.Clone(d.unfit)
-	maps.DeleteFunc(unfit, func(_, reason string) bool { return reason == "" })
+func (d *Director) presence(groups []election.GroupStatus) Presence {
+	unfit := map[string]string{}
+	for _, g := range groups {
+		if g.Ineligible != "" {
+			unfit[g.Group] = g.Ineligible
+		}
+	}
 	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
 		Interface: d.cfg.Interface, FenceLayers: FenceLayers(), Unfit: unfit, Problems: d.docs.problems}
 }
@@ -105,8 +109,9 @@ func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Ta
 
 // publish writes what changed about this director and its verdicts.
 func (d *Director) publish(sp *spec.Spec) {
+	groups := d.elector.Status()
 	d.mu.Lock()
-	now := map[string]any{"directors/" + d.cfg.Node: d.presence()}
+	now := map[string]any{"directors/" + d.cfg.Node: d.presence(groups)}
 	d.mu.Unlock()
 	for _, h := range serviceHealth(sp, d.cfg.Checks.Snapshot()) {
 		now["health/"+d.cfg.Node+"/"+h.Service] = h

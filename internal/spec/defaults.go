@@ -29,7 +29,7 @@ const (
 // DefaultLocal is a director's file that says nothing.
 func DefaultLocal() Local {
 	return Local{
-		ZooKeeper: ZooKeeper{SessionTimeout: 6 * time.Second},
+		ZooKeeper: ZooKeeper{SessionTimeout: 10 * time.Second},
 		RunDir:    "/run/zklvs",
 		ExecDir:   "/etc/zklvs/exec.d",
 	}

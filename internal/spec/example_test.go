@@ -234,7 +234,7 @@ exec_dir: /opt/exec
 	}{
 		{"example", minimal, Local{
 			Cluster: "web", Node: "node01", Interface: "eth0",
-			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 6 * time.Second},
+			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 10 * time.Second},
 			ControlSocket: "/run/zklvs/web.sock", RunDir: "/run/zklvs", ExecDir: "/etc/zklvs/exec.d",
 		}},
 		{"everything", full, Local{
