@@ -120,7 +120,7 @@ func (r Record) validate() error {
 	default:
 		return fmt.Errorf("record state %q is not understood: expected released, holding or unknown", r.State)
 	}
-	if r.State != StateReleased && (r.LeaseMS <= 0 || r.Lease() > MaxLease) {
+	if r.State != StateReleased && (r.LeaseMS <= 0 || r.LeaseMS > MaxLease.Milliseconds()) {
 		return fmt.Errorf("record lease_ms %d is out of range: expected 1 to %d", r.LeaseMS, MaxLease.Milliseconds())
 	}
 	return nil
