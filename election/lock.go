@@ -2,10 +2,7 @@ package election
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 )
 
 // LockName is the name of a lock znode:
@@ -27,22 +24,65 @@ func (l LockName) prefix() string {
 // String returns the znode's name.
 func (l LockName) String() string { return fmt.Sprintf("%s%010d", l.prefix(), l.Sequence) }
 
-// ZooKeeper appends %010d; the counter is a signed 32-bit integer.
-var lockPattern = regexp.MustCompile(`^([a-z0-9][a-z0-9.-]{0,62})-([0-9a-f]{16})-([0-9a-f]{16})-(\d{10})$`)
+// Widths of the parts after the node's name: ZooKeeper appends %010d.
+const (
+	hexDigits = 16
+	seqDigits = 10
+	tailWidth = 3*len("-") + 2*hexDigits + seqDigits
+	maxNode   = 63
+)
 
-// ParseLockName reads the name of a lock znode.
+// ParseLockName reads the name of a lock znode. It is called for every lock at
+// every observation, hence by hand.
 func ParseLockName(name string) (LockName, error) {
-	m := lockPattern.FindStringSubmatch(name)
-	if m == nil {
-		return LockName{}, fmt.Errorf("%.80q is not the name of a lock: expected <node>-<session>-<random>-<sequence>", name)
+	cut := len(name) - tailWidth
+	if cut < 1 || cut > maxNode || !isNode(name[:cut]) {
+		return LockName{}, notALock(name)
 	}
-	session, err1 := strconv.ParseUint(m[2], 16, 64)
-	random, err2 := strconv.ParseUint(m[3], 16, 64)
-	seq, err3 := strconv.ParseInt(m[4], 10, 64)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return LockName{}, fmt.Errorf("lock %q: %w", name, err)
+	tail := name[cut:]
+	session, ok1 := digits(tail[1:1+hexDigits], 16)
+	random, ok2 := digits(tail[2+hexDigits:2+2*hexDigits], 16)
+	seq, ok3 := digits(tail[3+2*hexDigits:], 10)
+	dashes := tail[0] == '-' && tail[1+hexDigits] == '-' && tail[2+2*hexDigits] == '-'
+	if !ok1 || !ok2 || !ok3 || !dashes {
+		return LockName{}, notALock(name)
 	}
-	return LockName{Node: m[1], Session: session, Random: random, Sequence: seq}, nil
+	return LockName{Node: name[:cut], Session: session, Random: random, Sequence: int64(seq)}, nil
+}
+
+func notALock(name string) error {
+	return fmt.Errorf("%.80q is not the name of a lock: expected <node>-<session>-<random>-<sequence>", name)
+}
+
+// isNode reports whether s consists of lower-case letters, digits, dots and
+// dashes and begins with a letter or digit.
+func isNode(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '-') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// digits reads lower-case digits of the base: no sign, no underscore.
+func digits(s string, base uint64) (uint64, bool) {
+	var n uint64
+	for i := range len(s) {
+		var d uint64
+		switch c := s[i]; {
+		case '0' <= c && c <= '9':
+			d = uint64(c - '0')
+		case base == 16 && 'a' <= c && c <= 'f':
+			d = uint64(c-'a') + 10
+		default:
+			return 0, false
+		}
+		n = n*base + d
+	}
+	return n, true
 }
 
 // LockData is what a lock znode holds. It is for people, except for the

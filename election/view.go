@@ -1,6 +1,7 @@
 package election
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -8,11 +9,13 @@ import (
 
 // view is what the last observation of a group told.
 type view struct {
-	seen    bool // there was one
-	queue   bool // the queue exists
-	exists  bool // the record exists
+	seen    bool   // there was one
+	queue   bool   // the queue exists
+	exists  bool   // the record exists
+	raw     []byte // of the record, as read
 	record  Record
-	problem string // why the record is not understood
+	holder  LockName // the lock that the record names, zero if none
+	problem string   // why the record is not understood
 	version int32
 	created int64 // czxid
 	changed int64 // mzxid, the newest seen
@@ -65,14 +68,11 @@ func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) boo
 	}
 	v.seen, v.queue, v.exists = true, o.QueueExists, o.RecordExists
 	v.queueVersion, v.queueAnswered = o.QueueVersion, withQueueVersion
-	v.record, v.problem = Record{}, ""
-	if o.RecordExists {
-		record, err := DecodeRecord(o.Record)
-		if err != nil {
-			record, v.problem = Record{}, err.Error() // nothing in it counts, not even the epoch
-		}
-		v.record, v.version = record, o.RecordVersion
-		v.created, v.changed = o.RecordCreated, o.RecordChanged
+	if !o.RecordExists {
+		v.raw, v.record, v.holder, v.problem = nil, Record{}, LockName{}, ""
+	} else {
+		v.decode(o.Record)
+		v.version, v.created, v.changed = o.RecordVersion, o.RecordCreated, o.RecordChanged
 	}
 	v.named, v.namedVersion = o.NamedExists, o.NamedVersion
 	v.locks = parseWaiters(o.Locks)
@@ -80,6 +80,22 @@ func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) boo
 		v.situation, v.since = s, now
 	}
 	return true
+}
+
+// decode reads the record unless it is the one that was read before.
+func (v *view) decode(data []byte) {
+	if v.raw != nil && bytes.Equal(data, v.raw) {
+		return
+	}
+	v.raw, v.holder, v.problem = append([]byte{}, data...), LockName{}, ""
+	record, err := DecodeRecord(data)
+	if err != nil {
+		record, v.problem = Record{}, err.Error() // nothing in it counts, not even the epoch
+	}
+	v.record = record
+	if record.Lock != "" {
+		v.holder, _ = ParseLockName(record.Lock) // a record that decodes names a lock
+	}
 }
 
 func parseWaiters(seen []LockSeen) []waiter {
@@ -137,5 +153,5 @@ func (v *view) rank(own LockName) int {
 
 // holds reports whether the record says that this lock holds.
 func (v *view) holds(l LockName) bool {
-	return v.exists && v.record.State == StateHolding && v.record.Lock == l.String()
+	return v.exists && v.record.State == StateHolding && v.holder == l
 }
