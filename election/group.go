@@ -77,15 +77,23 @@ func (g *group) holding() Holding {
 	return Holding{Group: g.name, Lock: g.lock.String(), Epoch: g.epoch}
 }
 
-// ineligible returns why this director must not hold or queue, "" if it may.
+// ineligible returns why this director must not queue, "" if it may.
 func (g *group) ineligible() string {
+	if reason := g.mustLetGo(); reason != "" {
+		return reason
+	}
+	return g.m.refusal
+}
+
+// mustLetGo returns why this director must not even keep what it holds. A
+// session that is refused is not among the reasons: it may have become too short
+// by a longer lease in the documents, and the running epoch has its own.
+func (g *group) mustLetGo() string {
 	switch {
 	case g.m.stopping:
 		return "the director is shutting down"
 	case g.m.distrust != "":
 		return g.m.distrust
-	case g.m.refusal != "":
-		return g.m.refusal
 	}
 	return g.cfg.Ineligible
 }
@@ -104,7 +112,7 @@ func (g *group) expire(now time.Duration) {
 	if g.phase != PhaseHolding {
 		return
 	}
-	if reason := g.ineligible(); reason != "" {
+	if reason := g.mustLetGo(); reason != "" {
 		g.fence(now, reason)
 		return
 	}
