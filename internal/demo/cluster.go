@@ -170,7 +170,7 @@ func (c *Cluster) Apply(ctx context.Context, text string) (string, error) {
 // Curl asks the VIP from the client and returns the answer: the name of the
 // real server that served it.
 func (c *Cluster) Curl(ctx context.Context, vip netip.Addr) (string, error) {
-	out, err := c.Lab.Host(Client).Run(ctx, "curl", "--silent", "--show-error", "--max-time", "2", "http://"+vip.String()+"/")
+	out, err := c.Lab.Host(Client).Run(ctx, "curl", "--silent", "--show-error", "--max-time", "1", "http://"+vip.String()+"/")
 	return strings.TrimSpace(out), err
 }
 
