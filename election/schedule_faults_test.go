@@ -45,26 +45,23 @@ type fate struct {
 	patience time.Duration // until the client gives up on the connection
 }
 
-func (h *host) fate(kind txnKind) fate {
+func (h *host) fate(kind txnKind, txn []Op) fate {
 	s := h.s
 	pace := 20 * time.Millisecond
+	f := fate{patience: time.Second}
 	if s.now < h.slow {
-		pace = time.Second
+		pace, f.patience = 2*time.Second, time.Second+s.upTo(4*time.Second)
 	}
-	f := fate{delay: s.upTo(pace), back: s.upTo(pace), patience: time.Second}
-	if s.now < h.slow {
-		f.patience += s.upTo(2 * time.Second)
-	}
+	f.delay, f.back = s.upTo(pace), s.upTo(pace)
 	if s.chance(1) {
 		f.delay = s.upTo(5 * time.Second)
 	}
 	f.lost = h.cut || s.chance(2) || s.now < h.lossy && s.chance(60)
-	if kind == kindTake || kind == kindReplace || kind == kindReceipt {
-		if s.often(20) {
-			f.delay = s.upTo(4 * time.Second)
-		}
-		f.lost = f.lost || s.often(20)
-		f.limbo = s.often(20)
+	if kind.rare() {
+		h.worse(&f, 15)
+	}
+	if kind == kindTake && young(txn) {
+		h.worse(&f, 25)
 	}
 	if s.now < h.partitioned && kind != kindRead {
 		f.lost = true
@@ -74,6 +71,32 @@ func (h *host) fate(kind txnKind) fate {
 		f.never = f.never || s.now < h.partitioned || h.cut
 	}
 	return f
+}
+
+// rare reports whether only few of such requests are sent, on which much depends.
+func (k txnKind) rare() bool { return k == kindTake || k == kindReplace || k == kindReceipt }
+
+// young reports whether the record is as it was created: one that is created
+// anew has the same version.
+func young(txn []Op) bool {
+	for _, op := range txn {
+		if op.Key.Kind == NodeRecord && op.Version == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// worse lets each mishap come true with some percent.
+func (h *host) worse(f *fate, percent float64) {
+	if h.s.often(percent) {
+		f.delay = h.s.upTo(4 * time.Second)
+	}
+	if h.s.often(percent) {
+		f.back, f.patience = h.s.upTo(4*time.Second), 4*time.Second
+	}
+	f.lost = f.lost || h.s.often(percent)
+	f.limbo = f.limbo || h.s.often(percent)
 }
 
 // send plays the network.
@@ -86,9 +109,13 @@ func (h *host) send(r Request) {
 		}
 		replied, h.sending = true, false
 		rep.ID = r.ID
-		h.event(func(now time.Duration) []Action { return h.m.Replied(now, rep) })
+		h.event(func(now time.Duration) []Action {
+			actions := h.m.Replied(now, rep)
+			h.checkFenced(kind, r.Txn, rep)
+			return actions
+		})
 	})
-	f := h.fate(kind)
+	f := h.fate(kind, r.Txn)
 	run := func() {
 		if session != h.session && r.Txn == nil {
 			return
@@ -158,8 +185,8 @@ func (s *schedule) ripple(by *host, kind txnKind, group string) {
 		}
 	}
 	s.hint(group, by)
-	if kind == kindTake && s.often(15) {
-		s.after(s.upTo(4*time.Second), func() { s.deleteRecord(group) })
+	if kind == kindTake && s.often(20) {
+		s.after(s.upTo(2*time.Second), func() { s.deleteRecord(group) })
 	}
 }
 
@@ -177,8 +204,8 @@ func (s *schedule) hint(group string, but *host) {
 // tempt makes trouble at the moment at which it may hurt most: when it is open
 // whether a lock holds, or will.
 func (s *schedule) tempt(h *host, kind txnKind, r Request, f fate) {
-	open := f.lost || f.limbo || f.delay > time.Second
-	if kind == kindRead || kind == kindRenew || kind == kindQueue || !open {
+	open := f.lost || f.limbo || f.delay > time.Second || f.back > time.Second
+	if !kind.rare() || !open {
 		return
 	}
 	group := r.Txn[0].Key.Group
@@ -338,10 +365,8 @@ func faultConfigure(h *host, group string) {
 		break
 	}
 	h.s.logf("%s configured with %+v", h.name, groups)
-	h.event(func(now time.Duration) []Action { return h.m.Configure(now, groups) })
-	h.s.after(h.s.upTo(6*time.Second), h.live(func() {
-		h.event(func(now time.Duration) []Action { return h.m.Configure(now, h.groups) })
-	}))
+	h.configure(groups)
+	h.s.after(h.s.upTo(6*time.Second), h.live(func() { h.configure(h.groups) }))
 }
 
 // faultGroup deletes a whole group by hand; somebody applies it anew.

@@ -8,19 +8,21 @@ import (
 // host is a director of a schedule: its machine, its link to the lock service
 // and the executor that answers.
 type host struct {
-	s       *schedule
-	name    string
-	rate    float64 // of its clock against true time
-	offset  time.Duration
-	timing  Timing
-	life    int
-	groups  []GroupConfig
-	timer   int // the one timer that counts
-	m       *Machine
-	session uint64
-	touched time.Duration // true time of the last commit or read by the session
-	seen    int64
-	sending bool
+	s      *schedule
+	name   string
+	rate   float64 // of its clock against true time
+	offset time.Duration
+	timing Timing
+	life   int
+	groups []GroupConfig // when it is calm
+	// configured is what the machine was told last.
+	configured []GroupConfig
+	timer      int // the one timer that counts
+	m          *Machine
+	session    uint64
+	touched    time.Duration // true time of the last commit or read by the session
+	seen       int64
+	sending    bool
 
 	cut         bool
 	paused      time.Duration // until, true time
@@ -37,7 +39,7 @@ type host struct {
 func newHost(s *schedule, i int) *host {
 	h := &host{s: s, name: fmt.Sprintf("node%d", i), rate: 1 + (s.rng.Float64()-0.5)*0.09, offset: s.upTo(time.Hour), dead: true,
 		answers: map[string]time.Duration{}, answering: map[string]bool{}, fenced: map[string]bool{}}
-	h.timing = Timing{Lease: simLease, Renew: DefaultRenew(simLease), Drift: 0.1, Lateness: s.upTo(300 * time.Millisecond)}
+	h.timing = Timing{Lease: simLease, Renew: DefaultRenew(simLease), Drift: 0.1, Lateness: s.upTo(1500 * time.Millisecond)}
 	h.groups = append(h.groups, s.groups...)
 	h.groups[1].Priority += i * 10
 	return h
@@ -62,6 +64,7 @@ func (h *host) event(do func(now time.Duration) []Action) {
 	h.act(do(now))
 	if !h.dead && life == h.life {
 		h.checkSteppedDown(now)
+		h.checkGroups()
 		h.arm()
 	}
 }
@@ -71,6 +74,34 @@ func (h *host) checkSteppedDown(now time.Duration) {
 	for _, g := range h.m.groups {
 		if g.phase == PhaseHolding && g.deadline != 0 && now >= g.deadline-StepDown {
 			h.s.failf("%s goes on holding %s %v before the end of its lease", h.name, g.name, g.deadline-now)
+		}
+	}
+}
+
+// checkFenced: a renewal that was refused ends that holding, and only that one.
+func (h *host) checkFenced(kind txnKind, txn []Op, r Reply) {
+	if kind != kindRenew || r.Outcome != OutcomeConflict {
+		return
+	}
+	lock := txn[r.FailedOp/opsPerRenewal*opsPerRenewal+1].Key
+	if g := h.m.byName[lock.Group]; g != nil && g.phase == PhaseHolding && g.lock.String() == lock.Lock {
+		h.s.failf("%s goes on holding %s although a renewal was refused", h.name, lock.Group)
+	}
+}
+
+// configure tells the machine its groups, and remembers them.
+func (h *host) configure(groups []GroupConfig) {
+	h.event(func(now time.Duration) []Action {
+		h.configured = groups
+		return h.m.Configure(now, groups)
+	})
+}
+
+// checkGroups: what was configured last is there.
+func (h *host) checkGroups() {
+	for _, c := range h.configured {
+		if g := h.m.byName[c.Name]; g == nil || g.removed {
+			h.s.failf("%s forgot group %s", h.name, c.Name)
 		}
 	}
 }
@@ -172,7 +203,8 @@ func (h *host) start() {
 	}
 	h.m = m
 	h.newSession()
-	h.event(func(now time.Duration) []Action { return h.m.Configure(now, h.groups) })
+	h.configured = nil
+	h.configure(h.groups)
 	h.event(h.connected)
 }
 
@@ -191,6 +223,7 @@ func (h *host) newSession() {
 	old := h.session
 	h.s.seq++
 	h.session, h.touched = uint64(h.s.seq), h.s.now
+	h.seen = h.s.rng.Int64N(h.seen + 1) // another server, which may lag more
 	if old != 0 {
 		h.s.store.expire(old)
 	}

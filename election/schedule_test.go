@@ -193,7 +193,7 @@ func runSchedule(seed uint64) *schedule {
 		{Name: "db", Priority: 100, Preempt: true, PreemptDelay: time.Second},
 	}
 	for _, g := range s.groups {
-		s.store.apply(g.Name, NewRecord(true, time.Unix(0, 0)))
+		s.store.apply(g.Name, NewRecord(rng.IntN(2) == 0, time.Unix(0, 0)))
 		s.epoch[g.Name] = 0
 	}
 	for i := range 2 + rng.IntN(2) {
@@ -227,7 +227,7 @@ func (s *schedule) becomeCalm() {
 	for _, h := range s.hosts {
 		h.cut, h.lossy, h.partitioned = false, 0, 0
 		if !h.dead {
-			h.event(func(now time.Duration) []Action { return h.m.Configure(now, h.groups) })
+			h.configure(h.groups)
 		}
 	}
 }
