@@ -1,0 +1,548 @@
+package zk
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/boottime"
+)
+
+// patient bounds what has to happen some time: the machine of the tests may be
+// slow. Safety has no such slack, see witness.
+const patient = 10 * time.Second
+
+// late is what a loaded machine may add to a fail-over that should come at once.
+const late = 3 * time.Second
+
+// holds waits until this director answers for the group.
+func (c *electorate) holds(t testing.TB, d *director, group string) span {
+	t.Helper()
+	var s span
+	eventually(t, patient+c.wait(), d.node+" answers for "+group, func() (ok bool) {
+		s, ok = c.answering(group)
+		return ok && s.who == d.executor
+	})
+	return s
+}
+
+// follows waits until somebody answers in a later epoch.
+func (c *electorate) follows(t testing.TB, held span) span {
+	t.Helper()
+	var s span
+	eventually(t, patient+c.wait(), "the next epoch", func() (ok bool) {
+		s, ok = c.answering(held.Group)
+		return ok && s.Epoch > held.Epoch
+	})
+	return s
+}
+
+// waits waits until this director is in the queue.
+func (c *electorate) waits(t testing.TB, d *director, group string) {
+	t.Helper()
+	eventually(t, patient, d.node+" waits for "+group, func() bool { return d.phase(group) == "standby" })
+}
+
+func (d *director) phase(group string) string { return d.status(group).Phase }
+
+func (d *director) status(group string) election.GroupStatus {
+	all := d.elector.Status()
+	if i := slices.IndexFunc(all, func(s election.GroupStatus) bool { return s.Group == group }); i >= 0 {
+		return all[i]
+	}
+	return election.GroupStatus{}
+}
+
+// pair starts a holder and a director that waits.
+func (c *electorate) pair(t testing.TB, group string, how ...as) (a, b *director, held span) {
+	t.Helper()
+	a = c.start(t, "a", how...)
+	held = c.holds(t, a, group)
+	b = c.start(t, "b")
+	c.waits(t, b, group)
+	held = c.holds(t, a, group)
+	return a, b, held
+}
+
+// queue lists the locks of a group.
+func (c *electorate) queue(group string) []string {
+	names, _, err := c.s.Children(context.Background(), c.tree.Election(group))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return names
+}
+
+// tidy waits until the queue has one lock of each of these directors and no
+// other: nothing is left of what was fenced or lost.
+func (c *electorate) tidy(t testing.TB, group string, directors ...*director) {
+	t.Helper()
+	eventually(t, 2*patient, "a tidy queue", func() bool {
+		names := c.queue(group)
+		for _, d := range directors {
+			if i := slices.Index(names, d.status(group).Lock); i >= 0 {
+				names = slices.Delete(names, i, i+1)
+			} else {
+				return false
+			}
+		}
+		return len(names) == 0
+	})
+}
+
+// receipt returns when the receipt for a lock was first seen.
+func (c *electorate) receipt(group, lock string) (time.Duration, bool) {
+	for _, r := range c.history(group) {
+		if r.State == election.StateReleased && r.Lock == lock {
+			return r.at, true
+		}
+	}
+	return 0, false
+}
+
+// inTime checks that a holder which was not told of its loss stepped down.
+func (c *electorate) inTime(t testing.TB, h election.Holding) {
+	t.Helper()
+	eventually(t, patient, "a fence", func() bool { return c.span(h).fence != 0 })
+	if s := c.span(h); s.fence >= s.deadline {
+		t.Errorf("stepped down at %s, %s before its deadline; expected %s", s.fence, s.deadline-s.fence, election.StepDown)
+	}
+}
+
+func TestElector(t *testing.T) {
+	sharedEnsemble(t)
+	for _, c := range []struct {
+		name string
+		play func(*testing.T)
+	}{
+		{"record deleted", playRecordDeleted},
+		{"session expired", playSessionExpired},
+		{"session expired, nobody else", playSessionExpiredAlone},
+		{"stop hands over", playStop},
+		{"cut off and back", playCutOff},
+		{"holder dies", playHolderDies},
+		{"lock deleted", playLockDeleted},
+		{"wrong credentials", playWrongCredentials},
+		{"one of two records spoiled", playSpoiled},
+		{"preempt", playPreempt},
+		{"restart on the same host", playRestart},
+		{"late replies", playLateReplies},
+		{"acquired without a reply", playAcquiredUnheard},
+		{"group removed and back", playRemovedAndBack},
+		{"session expired in the queue", playExpiredWaiting},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.play(t)
+		})
+	}
+}
+
+// A stopping holder fences, then writes the receipt, and the next one takes at once.
+func playStop(t *testing.T) {
+	timing := election.Timing{Lease: 5 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1} // W 6.25 s: nobody takes by waiting
+	c := elect(t, timing, Config{}, "web")
+	a := c.start(t, "a")
+	first := c.holds(t, a, "web")
+	if first.Epoch != 1 {
+		t.Errorf("%+v: expected the first epoch", first.Holding)
+	}
+	b := c.start(t, "b")
+	c.waits(t, b, "web")
+	verify := a.holdFences()
+	stopped := make(chan struct{})
+	go func() { a.stop(); close(stopped) }()
+	eventually(t, patient, "the fence is ordered", func() bool { return c.span(first.Holding).fence != 0 })
+	since := boottime.Now()
+	eventually(t, patient, "half a second", func() bool { return boottime.Now()-since > 500*time.Millisecond })
+	if h := c.history("web"); h[len(h)-1].State != election.StateHolding {
+		t.Errorf("%+v written before the fence was verified", h[len(h)-1].Record)
+	}
+	verify()
+	next := c.holds(t, b, "web")
+	<-stopped
+	at, ok := c.receipt("web", first.Lock)
+	if !ok || next.Epoch != 2 || next.begun()-at > late {
+		t.Errorf("receipt seen: %v; then epoch %d", ok, next.Epoch)
+	}
+	t.Logf("answers %s after the receipt was seen", (next.begun() - at).Round(time.Millisecond))
+	c.tidy(t, "web", b)
+}
+
+// A holder that is cut off steps down by itself; the other takes after W; the
+// first comes back as a standby.
+func playCutOff(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, held := c.pair(t, "web")
+	each(a.links, (*proxy).freeze)
+	next := c.holds(t, b, "web")
+	c.inTime(t, held.Holding)
+	each(a.links, (*proxy).thaw)
+	c.tidy(t, "web", a, b)
+	if _, ok := c.receipt("web", held.Lock); ok {
+		t.Errorf("a receipt for %s, whose group was taken", held.Lock)
+	}
+	t.Logf("taken %s after the last renewal was seen", (next.begun() - c.renewed(held.Lock).at).Round(time.Millisecond))
+}
+
+// Nothing of the holder's process acts any more; its lock outlives W.
+func playHolderDies(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, held := c.pair(t, "web")
+	each(a.links, (*proxy).freeze)
+	next := c.holds(t, b, "web")
+	renewed := c.renewed(held.Lock).at
+	if took := next.begun() - renewed; took > c.wait()+time.Second+late {
+		t.Errorf("taken %s after the last renewal: expected within %s", took, c.wait()+time.Second)
+	}
+	t.Logf("taken %s after the last renewal was seen, W is %s", (next.begun() - renewed).Round(time.Millisecond), c.wait())
+	reason := c.history("web")
+	if got := reason[len(reason)-1]; got.Epoch == held.Epoch+1 && got.Reason != "a did not renew its lease" {
+		t.Errorf("reason %q", got.Reason)
+	}
+}
+
+// expire cuts a director off until its session is gone.
+func (c *electorate) expire(t testing.TB, d *director) {
+	t.Helper()
+	path := c.tree.Director(d.node)
+	eventually(t, patient, "an ephemeral of the session", func() bool {
+		_, err := d.session.Create(context.Background(), path, nil, Ephemeral)
+		return err == nil
+	})
+	each(d.links, (*proxy).freeze)
+	eventually(t, 2*patient, "the session's end", func() bool {
+		_, ok, err := c.s.Exists(context.Background(), path)
+		return err == nil && !ok
+	})
+}
+
+func playSessionExpired(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, held := c.pair(t, "web")
+	c.expire(t, a)
+	c.inTime(t, held.Holding)
+	c.holds(t, b, "web")
+	each(a.links, (*proxy).thaw)
+	c.tidy(t, "web", a, b)
+	if lock := must(election.ParseLockName(a.status("web").Lock))(t); lock.Session != uint64(a.session.State().ID) {
+		t.Errorf("lock %s in session %x", lock, a.session.State().ID)
+	}
+}
+
+// Without a standby, the group is taken again by the same director, which
+// treats its own lost lease like anybody's.
+func playSessionExpiredAlone(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a := c.start(t, "a")
+	held := c.holds(t, a, "web")
+	verify := a.holdFences()
+	c.expire(t, a)
+	c.inTime(t, held.Holding)
+	each(a.links, (*proxy).thaw)
+	eventually(t, patient, "a new session", func() bool { s := a.session.State(); return s.Connected && s.Generation > 1 })
+	if p := a.phase("web"); p != "fencing" {
+		t.Errorf("phase %s before the fence is verified", p)
+	}
+	verify()
+	if next := c.follows(t, held); next.Epoch != held.Epoch+1 {
+		t.Errorf("epoch %d after %d", next.Epoch, held.Epoch)
+	}
+	if _, ok := c.receipt("web", held.Lock); ok {
+		t.Error("a receipt although the lock was gone")
+	}
+	c.tidy(t, "web", a)
+}
+
+// A waiter whose session expires queues anew in the next one.
+func playExpiredWaiting(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, _ := c.pair(t, "web")
+	lock := b.status("web").Lock
+	c.expire(t, b)
+	each(b.links, (*proxy).thaw)
+	c.tidy(t, "web", a, b)
+	if now := b.status("web").Lock; now == lock {
+		t.Errorf("still %s", now)
+	}
+	a.stop()
+	c.holds(t, b, "web")
+}
+
+// A lock deleted by hand: fence, no receipt, and all wait out the lease.
+func playLockDeleted(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, held := c.pair(t, "web")
+	if err := c.s.Delete(context.Background(), c.tree.Lock("web", held.Lock), AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	c.follows(t, held)
+	if _, ok := c.receipt("web", held.Lock); ok {
+		t.Error("a receipt although the lock was gone")
+	}
+	if s := c.span(held.Holding); s.fence == 0 {
+		t.Error("not fenced")
+	}
+	c.tidy(t, "web", a, b)
+}
+
+// A record deleted by hand: fence, and nobody takes before the longest lease
+// has run out.
+func playRecordDeleted(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a, b, held := c.pair(t, "web")
+	deleted := boottime.Now()
+	if err := c.s.Delete(context.Background(), c.tree.Record("web"), AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	w := c.timing.Wait(election.MaxLease)
+	var next span
+	eventually(t, w+patient, "the next epoch", func() (ok bool) {
+		next, ok = c.answering("web")
+		return ok && next.Holding != held.Holding
+	})
+	if next.begun()-deleted < w || next.Epoch != held.Epoch+1 {
+		t.Errorf("epoch %d after %d, %s after the record was deleted: expected at least %s", next.Epoch, held.Epoch, next.begun()-deleted, w)
+	}
+	if s := c.span(held.Holding); s.fence == 0 {
+		t.Error("not fenced")
+	}
+	c.tidy(t, "web", a, b)
+}
+
+// Wrong credentials: said, and nothing is held.
+func playWrongCredentials(t *testing.T) {
+	for _, world := range []bool{false, true} {
+		c := elect(t, short(), Config{User: "web", Password: "secret", WorldRead: world}, map[bool]string{false: "closed", true: "open"}[world])
+		group := c.groups[0]
+		wrong := c.start(t, "wrong", password("guess"))
+		eventually(t, patient, "a refusal", func() bool { return wrong.logs.FilterMessage("ZooKeeper refuses this director").Len() > 0 })
+		right := c.start(t, "right")
+		held := c.holds(t, right, group)
+		right.stop()
+		eventually(t, patient, "a receipt", func() bool { _, ok := c.receipt(group, held.Lock); return ok })
+		n := wrong.logs.Len()
+		eventually(t, patient, "another refusal", func() bool { return wrong.logs.Len() > n })
+		if p := wrong.phase(group); p != "out" {
+			t.Errorf("world may read: %v; phase %s", world, p)
+		}
+		if q := c.queue(group); len(q) != 0 {
+			t.Errorf("world may read: %v; queue %v", world, q)
+		}
+		wrong.stop()
+		deleteTree(t, c.s, c.tree.Root())
+	}
+}
+
+func deleteTree(t testing.TB, s *Session, path string) {
+	t.Helper()
+	names, _, err := s.Children(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		deleteTree(t, s, path+"/"+n)
+	}
+	if err := s.Delete(context.Background(), path, AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Two groups are renewed in one transaction: when one record is spoiled, the
+// other group goes on in its epoch.
+func playSpoiled(t *testing.T) {
+	timing := election.Timing{Lease: 5 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1}
+	c := elect(t, timing, Config{}, "db", "web")
+	a := c.start(t, "a")
+	spoiled, kept := c.holds(t, a, "db"), c.holds(t, a, "web")
+	good, _, err := c.s.Get(context.Background(), c.tree.Record("db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bad map[string]any
+	if err := json.Unmarshal(good, &bad); err != nil {
+		t.Fatal(err)
+	}
+	bad["format"], bad["epoch"] = election.RecordFormat+1, 1000
+	data := must(json.Marshal(bad))(t)
+	_ = must(c.s.Set(context.Background(), c.tree.Record("db"), data, AnyVersion))(t)
+	eventually(t, patient, "the spoiled group is fenced", func() bool { return c.span(spoiled.Holding).fenced })
+	fenced := c.span(spoiled.Holding).fence
+	eventually(t, patient, "the other is renewed", func() bool { return c.span(kept.Holding).granted() > fenced })
+	eventually(t, patient, "the director says why it does not take", func() bool {
+		return strings.Contains(a.status("db").Why, "format 2 is not understood")
+	})
+	if s, ok := c.answering("db"); ok {
+		t.Errorf("%s answers by a record not understood", s.who.node)
+	}
+	_ = must(c.s.Set(context.Background(), c.tree.Record("db"), good, AnyVersion))(t) // repaired by hand
+	if next := c.follows(t, spoiled); next.Epoch != spoiled.Epoch+1 {
+		t.Errorf("epoch %d after %d: taken from a record not understood", next.Epoch, spoiled.Epoch)
+	}
+	if s := c.span(kept.Holding); s.fence != 0 || s.until < boottime.Now() {
+		t.Errorf("the other group was fenced: %+v", s)
+	}
+}
+
+// A holder of lower priority hands over to the standby that is named.
+func playPreempt(t *testing.T) {
+	timing := election.Timing{Lease: 5 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1}
+	c := elect(t, timing, Config{}, "web")
+	low := c.start(t, "low", priority(100), preempting)
+	held := c.holds(t, low, "web")
+	other := c.start(t, "other", priority(50))
+	c.waits(t, other, "web")
+	high := c.start(t, "high", priority(150))
+	next := c.holds(t, high, "web")
+	at, ok := c.receipt("web", held.Lock)
+	if !ok || next.Epoch != held.Epoch+1 || next.begun()-at > late {
+		t.Errorf("receipt seen: %v; then epoch %d after %s", ok, next.Epoch, next.begun()-at)
+	}
+	for _, r := range c.history("web") {
+		if r.Lock == held.Lock && r.State == election.StateReleased && r.ReleasedTo != "high" {
+			t.Errorf("released to %q", r.ReleasedTo)
+		}
+	}
+	c.tidy(t, "web", high, low, other)
+}
+
+// A director that dies and is started again on its host writes the receipt of
+// its earlier life and need not wait.
+func playRestart(t *testing.T) {
+	timing := election.Timing{Lease: 6 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1} // W 7.45 s
+	host := election.HostID{MachineID: "m", BootID: "b", NetnsCookie: 7}
+	c := elect(t, timing, Config{}, "web")
+	a := c.start(t, "a", onHost(host))
+	held := c.holds(t, a, "web")
+	stranger := c.start(t, "a", onHost(election.HostID{MachineID: "m", BootID: "b", NetnsCookie: 8})) // same name, other namespace
+	c.waits(t, stranger, "web")
+	each(a.links, (*proxy).freeze)
+	a.die()
+	died := boottime.Now()
+	again := c.start(t, "a", onHost(host))
+	next := c.follows(t, held)
+	if _, ok := c.receipt("web", held.Lock); !ok || next.begun()-died > 5*time.Second {
+		t.Errorf("receipt %v, taken %s after the death", ok, next.begun()-died)
+	}
+	if n := again.logs.FilterMessage("wrote the receipt of an earlier life of this host").Len(); n != 1 {
+		t.Errorf("the new life wrote %d receipts", n)
+	}
+	if stranger.logs.FilterMessage("wrote the receipt of an earlier life of this host").Len() != 0 {
+		t.Error("another host wrote the receipt")
+	}
+	if stranger.logs.FilterMessage("another machine holds under this director's node name").Len() == 0 {
+		t.Error("two hosts of one name: not said")
+	}
+}
+
+// The lease counts from before the request was sent, however late its reply.
+func playLateReplies(t *testing.T) {
+	timing := election.Timing{Lease: 3 * time.Second, Renew: 100 * time.Millisecond, Drift: 0.1}
+	c := elect(t, timing, Config{}, "web")
+	a := c.start(t, "a", func(a *asked) { a.config.ReplyTimeout = 2 * time.Second })
+	held := c.holds(t, a, "web")
+	for range 20 {
+		each(a.links, (*proxy).freezeReplies)
+		frozen := boottime.Now()
+		eventually(t, patient, "a while", func() bool { return boottime.Now()-frozen > 700*time.Millisecond })
+		committed, n := c.renewed(held.Lock), len(c.span(held.Holding).grants)
+		each(a.links, (*proxy).thaw)
+		eventually(t, patient, "the next grant", func() bool { return len(c.span(held.Holding).grants) > n })
+		if int(committed.version) <= n { // each commit made a version and, while none was lost, a grant
+			continue // the request that waited for its reply was no renewal
+		}
+		if g := c.span(held.Holding).grants[n]; g.deadline > committed.at+timing.Lease {
+			t.Errorf("the deadline is %s after the renewal was seen: expected at most %s", g.deadline-committed.at, timing.Lease)
+		}
+		return
+	}
+	t.Error("no late reply to a renewal")
+}
+
+// An acquisition whose reply is lost is found in the record: the director
+// renews first and answers then.
+func playAcquiredUnheard(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a := c.start(t, "a", paused)
+	c.waits(t, a, "web")
+	each(a.links, (*proxy).freezeReplies)
+	a.groups[0].Paused = false
+	a.elector.Configure(a.groups)
+	eventually(t, patient, "the record names the director", func() bool {
+		h := c.history("web")
+		return h[len(h)-1].State == election.StateHolding
+	})
+	h := c.history("web")
+	taken := h[len(h)-1]
+	if s, ok := c.answering("web"); ok {
+		t.Errorf("answers without a reply: %+v", s)
+	}
+	eventually(t, patient, "the client gives the reply up", func() bool { return !a.session.State().Connected })
+	each(a.links, (*proxy).thaw)
+	s := c.holds(t, a, "web")
+	if s.Lock != taken.Lock || s.Epoch != taken.Epoch {
+		t.Errorf("%+v, but the record said %+v", s.Holding, taken.Record)
+	}
+	if sent := s.deadline - c.timing.Lease; sent <= taken.at {
+		t.Errorf("the lease counts from %s before the acquisition was seen: it was not renewed first", taken.at-sent)
+	}
+}
+
+// A group that leaves the documents and returns before it was released is
+// queued for again.
+func playRemovedAndBack(t *testing.T) {
+	c := elect(t, short(), Config{}, "web")
+	a := c.start(t, "a")
+	held := c.holds(t, a, "web")
+	verify := a.holdFences()
+	a.elector.Configure(nil)
+	eventually(t, patient, "the fence is ordered", func() bool { return c.span(held.Holding).fence != 0 })
+	a.elector.Configure(a.groups)
+	verify()
+	if next := c.follows(t, held); next.Epoch != held.Epoch+1 {
+		t.Errorf("epoch %d after %d", next.Epoch, held.Epoch)
+	}
+	a.elector.Configure(nil)
+	eventually(t, patient, "the group is forgotten", func() bool { return len(a.elector.Status()) == 0 })
+	if q := c.queue("web"); len(q) != 0 {
+		t.Errorf("queue %v", q)
+	}
+}
+
+func TestElectorUnderServerFaults(t *testing.T) {
+	e := sharedEnsemble(t)
+	leader := func(t testing.TB) int { return must(e.Leader(within(t, patient)))(t) }
+	follower := func(t testing.TB) int { return must(e.Follower(within(t, patient)))(t) }
+	for _, c := range []struct {
+		name string
+		on   func(testing.TB) int // the holder's server, which is harmed
+		how  func(int) error
+	}{
+		{"leader killed", leader, e.Kill},
+		{"follower killed", follower, e.Kill},
+		{"leader frozen", leader, e.Freeze},
+		{"follower frozen", follower, e.Freeze},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			victim := c.on(t)
+			cl := elect(t, short(), Config{}, "web")
+			a, b, held := cl.pair(t, "web", in(sessionOn(t, e, victim)))
+			heal(t, e, victim)
+			if err := c.how(victim); err != nil {
+				t.Fatal(err)
+			}
+			harmed := boottime.Now()
+			var now span
+			eventually(t, 2*patient, "somebody is granted the group long after the fault", func() (ok bool) {
+				now, ok = cl.answering("web")
+				return ok && now.granted() > harmed+cl.wait()+cl.timing.Lease
+			})
+			t.Logf("epoch %d of %s, after %d of %s", now.Epoch, now.who.node, held.Epoch, held.who.node)
+			cl.tidy(t, "web", a, b)
+		})
+	}
+}
