@@ -1,9 +1,8 @@
 package director
 
 import (
-	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"go.uber.org/zap"
 
@@ -11,40 +10,36 @@ import (
 	"github.com/zklvs/zklvs/internal/spec"
 )
 
-// setChecks hands every target that the documents ask for to the checks. All
-// directors check, so that a new holder knows who is alive.
+// setChecks hands every target that the documents ask for to the checks, if they
+// are others than before. All directors check, so that a new holder knows who is
+// alive. It needs d.mu.
 func (d *Director) setChecks(sp *spec.Spec) {
 	targets := checkTargets(sp, d.cfg.Interface)
-	names := make([]string, len(targets))
-	for i, t := range targets {
-		names[i] = fmt.Sprintf("%+v", t)
-	}
-	slices.Sort(names)
-	key := strings.Join(names, "\n")
-	if key == d.targets {
+	if maps.Equal(targets, d.targets) {
 		return
 	}
-	if err := d.cfg.Checks.Set(targets); err != nil {
+	if err := d.cfg.Checks.Set(slices.Collect(maps.Keys(targets))); err != nil {
 		d.log.Error("the checks are refused; the earlier ones go on", zap.Error(err))
 	}
-	d.targets = key
+	d.targets = targets
 }
 
-func checkTargets(sp *spec.Spec, iface string) []health.Target {
-	var out []health.Target
+// checkTargets are the distinct targets of all services and of fitness.
+func checkTargets(sp *spec.Spec, iface string) map[health.Target]bool {
+	out := map[health.Target]bool{}
 	for _, s := range sp.Services {
 		if s.Check == nil {
 			continue
 		}
 		for _, rs := range s.RealServers {
 			if t, err := checkTarget(*s.Check, rs); err == nil {
-				out = append(out, t)
+				out[t] = true
 			}
 		}
 	}
 	for _, g := range sp.Groups {
 		for _, t := range fitnessTargets(g, iface) {
-			out = append(out, t)
+			out[t] = true
 		}
 	}
 	return out

@@ -109,18 +109,18 @@ const pollInterval = time.Second
 type Director struct {
 	cfg     Config
 	log     *zap.Logger
-	elector Elector
 	rules   *rules
 	started time.Time
 
 	mu       sync.Mutex // guards what follows
+	elector  Elector    // written before anything else runs
 	docs     documents
 	holdings map[string]*holding
 	unfit    map[string]string // by group
 	failed   map[string]failure
+	targets  map[health.Target]bool // as last given to the checks
 
 	published map[string]string
-	targets   string
 	groups    []election.GroupConfig
 	group     *errgroup.Group
 	running   context.Context
@@ -149,28 +149,35 @@ func New(cfg Config) *Director {
 
 // Run removes what an earlier life left, then directs until ctx ends and
 // everything is released in order. The election's and the publisher's sessions
-// must outlive it.
+// must outlive it. A part that ends by itself ends the director in the same
+// order: what fences outlives the election.
 func (d *Director) Run(ctx context.Context, elector Elector) error {
+	d.mu.Lock()
 	d.elector = elector
+	d.mu.Unlock()
 	if err := d.sweep(ctx); err != nil {
 		return err
 	}
-	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	g, inner := errgroup.WithContext(inner)
-	d.group, d.running = g, inner
-	g.Go(func() error { return ignoreCancel(d.cfg.Fencer.Run(inner)) })
-	g.Go(func() error { return ignoreCancel(d.cfg.Checks.Run(inner)) })
-	g.Go(func() error { return d.rules.run(inner) })
-	g.Go(func() error { return d.loop(inner) })
-	g.Go(func() error {
+	elect, release := context.WithCancel(ctx)
+	defer release()
+	d.group, d.running = new(errgroup.Group), work
+	part := func(run func(context.Context) error) {
+		d.group.Go(func() error {
+			defer release()
+			return ignoreCancel(run(work))
+		})
+	}
+	part(d.cfg.Fencer.Run)
+	part(d.cfg.Checks.Run)
+	part(d.rules.run)
+	part(d.loop)
+	d.group.Go(func() error {
 		defer stop() // nothing answers any more: the rest may go
-		elect, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(inner, cancel)() // a part that fails ends the holding in order
 		return ignoreCancel(elector.Run(elect))
 	})
-	err := g.Wait()
+	err := d.group.Wait()
 	return errors.Join(err, d.rules.clear(context.WithoutCancel(ctx)))
 }
 
@@ -226,17 +233,25 @@ func (d *Director) refresh() {
 	if !ok {
 		return
 	}
-	d.mu.Lock()
-	changed := d.docs.load(raw)
-	sp, problems := d.docs.spec, d.docs.problems
-	d.mu.Unlock()
+	sp, problems, changed := d.load(raw)
 	if changed {
 		d.changed(sp, problems)
 	}
-	d.setChecks(sp)
 	d.configure(sp)
 	d.removeForeign(sp)
 	d.publish(sp)
+}
+
+// load puts documents in force, together with their checks: rules made from new
+// documents and verdicts on old targets would know no living real server.
+func (d *Director) load(raw map[string][]byte) (sp *spec.Spec, problems []string, changed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed = d.docs.load(raw)
+	if changed {
+		d.setChecks(d.docs.spec)
+	}
+	return d.docs.spec, d.docs.problems, changed
 }
 
 // changed applies what new documents say.

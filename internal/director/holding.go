@@ -126,6 +126,9 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 			h.d.log.Error("IPVS rules are not complete", zap.String(logfield.Group, h.group), zap.Error(err))
 		}
 	}
+	if h.fencePending() { // it came while the rules were installed
+		return
+	}
 	vips, deadline, dirty := h.current(g)
 	key := fence.Holding(g.Holding)
 	var err error
@@ -147,6 +150,14 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 	default:
 		h.d.cannotCarry(h.group, g.Holding, err)
 	}
+}
+
+// fencePending reports whether a fence waits to be carried out. The step that
+// does so follows at once: Fence has woken the worker.
+func (h *holding) fencePending() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fence != nil
 }
 
 // current returns what to bind until when: during a long take-over newer grants

@@ -53,7 +53,7 @@ func FenceLayers() []string { return []string{"director step-down", "address lif
 
 // Status returns what this director knows and does.
 func (d *Director) Status() Status {
-	groups := d.elector.Status()
+	groups := d.groupStatus()
 	d.mu.Lock()
 	sp := d.docs.spec
 	s := Status{Presence: d.presence(groups), Groups: groups}
@@ -62,6 +62,17 @@ func (d *Director) Status() Status {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
 	}
 	return s
+}
+
+// groupStatus is what the election knows, nothing before it has begun.
+func (d *Director) groupStatus() []election.GroupStatus {
+	d.mu.Lock()
+	elector := d.elector
+	d.mu.Unlock()
+	if elector == nil {
+		return nil
+	}
+	return elector.Status()
 }
 
 // presence needs d.mu.
@@ -109,7 +120,7 @@ func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Ta
 
 // publish writes what changed about this director and its verdicts.
 func (d *Director) publish(sp *spec.Spec) {
-	groups := d.elector.Status()
+	groups := d.groupStatus()
 	d.mu.Lock()
 	now := map[string]any{"directors/" + d.cfg.Node: d.presence(groups)}
 	d.mu.Unlock()
