@@ -19,6 +19,13 @@ func TestKernelLabParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		for i := range e.Servers() {
+			if t.Failed() {
+				t.Logf("the log of ZooKeeper server %d ends:\n%s", i, tail(e.Process(i).Log(), 60))
+			}
+		}
+	})
 	want := []string{"10.99.0.1:2181", "10.99.0.2:2181", "10.99.0.3:2181"}
 	if diff := cmp.Diff(want, e.Servers()); diff != "" {
 		t.Errorf("servers (-want +got):\n%s", diff)
@@ -51,7 +58,7 @@ func leaderCutOff(t *testing.T, e *Ensemble, hosts []*Host) {
 	if err := hosts[old].Cut("eth1"); err != nil {
 		t.Fatal(err)
 	}
-	err = WaitUntil(ctx, "another server leads", func() error {
+	err = waitEvery(ctx, askInterval, "another server leads", func() error {
 		return e.leadsOtherThan(ctx, old)
 	})
 	if err != nil {

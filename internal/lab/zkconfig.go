@@ -13,7 +13,7 @@ import (
 // ZooKeeperOptions shape an ensemble; the zero value is a fast one for tests.
 type ZooKeeperOptions struct {
 	Tick       time.Duration // tickTime; default 500 ms
-	SyncLimit  int           // ticks that a follower may lag behind; default 3
+	SyncLimit  int           // ticks that a follower may lag behind; default 4
 	MinSession time.Duration // shortest session timeout granted; default 2 ticks
 	MaxSession time.Duration // longest session timeout granted; default 60 s
 	Heap       string        // -Xmx of each server; default 128m
@@ -33,7 +33,7 @@ func (o ZooKeeperOptions) withDefaults() ZooKeeperOptions {
 		o.Tick = 500 * time.Millisecond
 	}
 	if o.SyncLimit == 0 {
-		o.SyncLimit = 3
+		o.SyncLimit = 4
 	}
 	if o.MinSession == 0 {
 		o.MinSession = 2 * o.Tick

@@ -167,6 +167,10 @@ func (e *Ensemble) Freeze(i int) error { return e.servers[i].process.Freeze() }
 // Thaw lets server i go on.
 func (e *Ensemble) Thaw(i int) error { return e.servers[i].process.Thaw() }
 
+// askInterval spares the servers: a question costs a connection, and in a
+// user-mode Linux that is milliseconds of the one CPU they start on.
+const askInterval = 100 * time.Millisecond
+
 // WaitReady waits until every server serves; a server that has ended fails it
 // at once, with the end of its log.
 func (e *Ensemble) WaitReady(ctx context.Context) error {
@@ -175,7 +179,7 @@ func (e *Ensemble) WaitReady(ctx context.Context) error {
 		group.Go(func() error {
 			ctx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
-			return WaitUntil(ctx, fmt.Sprintf("ZooKeeper server %d serves", i), func() error {
+			return waitEvery(ctx, askInterval, fmt.Sprintf("ZooKeeper server %d serves", i), func() error {
 				if !s.process.Running() {
 					cancel(fmt.Errorf("%w; its log ends:\n%s", errEnded, tail(s.process.Log(), 20)))
 				}
@@ -237,7 +241,7 @@ func (e *Ensemble) Follower(ctx context.Context) (int, error) { return e.withMod
 
 // withMode waits until a server has one of the modes, and returns the first.
 func (e *Ensemble) withMode(ctx context.Context, modes ...string) (found int, err error) {
-	err = WaitUntil(ctx, "a ZooKeeper server is "+strings.Join(modes, " or "), func() error {
+	err = waitEvery(ctx, askInterval, "a ZooKeeper server is "+strings.Join(modes, " or "), func() error {
 		var errs []error
 		for i := range e.servers {
 			mode, err := e.Mode(ctx, i)
