@@ -19,7 +19,7 @@ import (
 // configure tells the election what the documents and this host's fitness say.
 func (d *Director) configure(sp *spec.Spec) {
 	verdicts := d.cfg.Checks.Snapshot()
-	var groups []election.GroupConfig
+	groups := []election.GroupConfig{} // not nil: an empty set is told once, too
 	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
 		g := sp.Groups[name]
 		groups = append(groups, election.GroupConfig{
@@ -82,7 +82,7 @@ func (d *Director) linkProblems(g spec.Group) (reasons []string) {
 		up, carrier, err := d.cfg.Fencer.LinkState(name)
 		switch {
 		case err != nil:
-			reasons = append(reasons, fmt.Sprintf("interface %s: %v", name, err))
+			reasons = append(reasons, err.Error()) // names the interface
 		case !up:
 			reasons = append(reasons, fmt.Sprintf("interface %s is down", name))
 		case !carrier:
