@@ -2,6 +2,7 @@ package director
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,8 +61,8 @@ func (d *documents) settle() {
 
 // lines splits an error of the documents into its problems.
 func lines(err error) []string {
-	errs, ok := err.(spec.Errors)
-	if !ok {
+	var errs spec.Errors
+	if !errors.As(err, &errs) {
 		return []string{err.Error()}
 	}
 	out := make([]string, len(errs))

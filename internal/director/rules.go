@@ -17,7 +17,7 @@ import (
 	"github.com/zklvs/zklvs/ipvs"
 )
 
-// rules keeps the kernel's IPVS table as desired. Passes are serialised; the
+// rules keeps the kernel's IPVS table as desired. Passes are serialized; the
 // table is opened when it is first needed, so that groups without services need
 // no ip_vs.
 type rules struct {
