@@ -64,7 +64,7 @@ func (a *ARP) Announce(link Link, address netip.Addr) error {
 // gratuitous builds an Ethernet frame with an ARP announcement (RFC 5227
 // section 2.3; RFC 826 for the layout): a broadcast request in which both
 // protocol addresses are the announced one. The request form is used because
-// Linux neighbours take it at once, while they ignore a reply to an entry
+// Linux neighbors take it at once, while they ignore a reply to an entry
 // that is under a second old.
 func gratuitous(mac []byte, address netip.Addr) ([]byte, bool) {
 	if len(mac) != 6 || !address.Is4() {

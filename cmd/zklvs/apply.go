@@ -123,7 +123,7 @@ func prepare(cmd *cobra.Command, f *clusterFlags, files []string, prune bool) (*
 	return c, snap, p, nil
 }
 
-// store writes the changes. Ctrl-C is honoured before the transaction is sent;
+// store writes the changes. Ctrl-C is honored before the transaction is sent;
 // its outcome is waited for.
 func store(cmd *cobra.Command, c *connection, snap zk.Snapshot, p *planned) error {
 	ctx := cmd.Context()

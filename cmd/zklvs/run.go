@@ -170,7 +170,8 @@ func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	if err = p.kernel(); err != nil {
 		return p, err
 	}
-	return p, p.join()
+	err = p.join()
+	return p, err
 }
 
 // kernel opens what talks to this host's kernel.

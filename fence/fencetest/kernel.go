@@ -1,5 +1,5 @@
 // Package fencetest is a kernel's address table in memory, for tests of what
-// uses package fence. Its behaviour is checked against the real kernel by the
+// uses package fence. Its behavior is checked against the real kernel by the
 // same tests.
 package fencetest
 

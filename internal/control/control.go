@@ -83,6 +83,7 @@ type unlinking struct {
 	path string
 }
 
+// Close implements net.Listener.
 func (u *unlinking) Close() error {
 	_ = os.Remove(u.path)
 	return u.UnixListener.Close()

@@ -38,7 +38,7 @@ func (n *narrator) ran(host, command, output string) {
 }
 
 // run runs a command on a host and prints both.
-func (n *narrator) run(ctx context.Context, c *Cluster, host string, argv ...string) (string, error) {
+func (n *narrator) run(ctx context.Context, c *Cluster, host string, argv ...string) error {
 	var out string
 	var err error
 	if argv[0] == "zklvs" {
@@ -47,5 +47,5 @@ func (n *narrator) run(ctx context.Context, c *Cluster, host string, argv ...str
 		out, err = c.Lab.Host(host).Run(ctx, argv...)
 	}
 	n.ran(host, strings.Join(argv, " "), out)
-	return out, err
+	return err
 }

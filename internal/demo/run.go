@@ -88,11 +88,10 @@ func (t *tour) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.run(ctx, t.c, holder, "ip", "-4", "address", "show", "dev", "eth0"); err != nil {
+	if err := t.run(ctx, t.c, holder, "ip", "-4", "address", "show", "dev", "eth0"); err != nil {
 		return err
 	}
-	_, err = t.run(ctx, t.c, RealServer1, "ip", "-4", "address", "show", "dev", "lo")
-	return err
+	return t.run(ctx, t.c, RealServer1, "ip", "-4", "address", "show", "dev", "lo")
 }
 
 func (t *tour) roundRobin(ctx context.Context) error {
@@ -120,13 +119,12 @@ func (t *tour) roundRobin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.run(ctx, t.c, holder, "ipvsadm", "-L", "-n")
-	return err
+	return t.run(ctx, t.c, holder, "ipvsadm", "-L", "-n")
 }
 
 func (t *tour) inspect(ctx context.Context) error {
 	t.heading("What zklvs and ZooKeeper say")
-	if _, err := t.run(ctx, t.c, First, "zklvs", "status"); err != nil {
+	if err := t.run(ctx, t.c, First, "zklvs", "status"); err != nil {
 		return err
 	}
 	server := t.c.ZooKeeper.Servers()[0]
@@ -183,8 +181,7 @@ func (t *tour) cardDown(ctx context.Context) error {
 	if err := t.stays(ctx, next, 3*time.Second); err != nil {
 		return err
 	}
-	_, err = t.run(ctx, t.c, First, "zklvs", "status")
-	return err
+	return t.run(ctx, t.c, First, "zklvs", "status")
 }
 
 // waitQueued waits until a director is a standby of group web.
@@ -248,7 +245,7 @@ func (t *tour) realServerDies(ctx context.Context) error {
 		return err
 	}
 	t.say("nginx on %s killed: out of the rotation after %.2f s, answers now come from %v", RealServer1, time.Since(begun).Seconds(), slices.Compact(got))
-	if _, err := t.run(ctx, t.c, First, "ipvsadm", "-L", "-n"); err != nil {
+	if err := t.run(ctx, t.c, First, "ipvsadm", "-L", "-n"); err != nil {
 		return err
 	}
 	begun = time.Now()
@@ -344,6 +341,5 @@ func (t *tour) activeActive(ctx context.Context) error {
 	if _, err := t.c.WaitServed(wait, SecondVIP, RealServer1, RealServer2); err != nil {
 		return err
 	}
-	_, err = t.run(ctx, t.c, Second, "zklvs", "status")
-	return err
+	return t.run(ctx, t.c, Second, "zklvs", "status")
 }

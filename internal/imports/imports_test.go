@@ -47,7 +47,7 @@ var mustNotKnow = map[string]map[string]string{
 		module + "internal/director": "it is driven, it does not drive",
 	},
 	"internal/director": {
-		zkClient: "znodes are internal/zk's",
+		zkClient:               "znodes are internal/zk's",
 		module + "internal/zk": "it sees the election through an interface",
 	},
 	"internal/realserver": {module + "election": "a real server takes no part in the election", zkClient: "not in this version"},

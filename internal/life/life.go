@@ -26,7 +26,7 @@ import (
 // Claim is held by the one life of a cluster's director in a network namespace.
 type Claim struct{ l *net.UnixListener }
 
-// ErrTaken: another process of this cluster lives in this network namespace.
+// ErrTaken says that another process of this cluster lives in this network namespace.
 var ErrTaken = errors.New("another zklvs director of this cluster runs in this network namespace")
 
 // Take claims the life of a cluster's director by binding an abstract unix

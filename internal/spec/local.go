@@ -39,7 +39,7 @@ type Credentials struct {
 // TLS names files in PEM; Cert and Key are both set or both "".
 type TLS struct {
 	CA, Cert, Key string
-	ServerName    string // "" for the host of the server dialled
+	ServerName    string // "" for the host of the server dialed
 }
 
 // ParseLocal reads a director's file. Node stays "" if it is not written;

@@ -182,7 +182,7 @@ func TestApplyWithLostReply(t *testing.T) {
 			eventually(t, 5*time.Second, "the writer has lost its connection", func() bool {
 				return !writer.State().Connected
 			})
-			data, _, err := s.Get(ctx, tree.SpecCluster())
+			data, _, err := s.Get(ctx, tree.Root()+"/spec/cluster")
 			if now := string(data) == t.Name(); err != nil || now != committed {
 				t.Errorf("written %v, expected %v (%v)", now, committed, err)
 			}
@@ -227,7 +227,7 @@ func TestDocumentsFollow(t *testing.T) {
 	shows("the first apply", time.Second, map[string]string{"spec/groups/web": "g", "spec/services/http": "s"})
 	step(put("spec/services/http", "s2"), put("spec/cluster", "c"))
 	shows("a change", time.Second, map[string]string{"spec/cluster": "c", "spec/groups/web": "g", "spec/services/http": "s2"})
-	_ = must(s.Set(ctx, tree.SpecService("http"), []byte("by hand"), AnyVersion))(t)
+	_ = must(s.Set(ctx, tree.Root()+"/spec/services/http", []byte("by hand"), AnyVersion))(t)
 	shows("a change by hand", time.Second, map[string]string{"spec/cluster": "c", "spec/groups/web": "g", "spec/services/http": "by hand"})
 	step(Change{Path: "spec/services/http", Delete: true}, Change{Path: "spec/cluster", Delete: true})
 	shows("a deletion", time.Second, map[string]string{"spec/groups/web": "g"})

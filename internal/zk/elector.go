@@ -190,12 +190,12 @@ func outcome(reply *election.Reply, err error) {
 }
 
 func conflictCode(class error) election.Code {
-	switch class {
-	case ErrNoNode:
+	switch {
+	case errors.Is(class, ErrNoNode):
 		return election.CodeNoNode
-	case ErrBadVersion:
+	case errors.Is(class, ErrBadVersion):
 		return election.CodeBadVersion
-	case ErrNodeExists:
+	case errors.Is(class, ErrNodeExists):
 		return election.CodeNodeExists
 	}
 	return election.CodeNone
@@ -340,15 +340,13 @@ func (e *Elector) remember(lock string, priority int) {
 	e.priorities[lock] = priority
 }
 
-// call runs do in the elector's goroutine; it reports false once Run has ended.
-func (e *Elector) call(do func(now time.Duration) []election.Action) bool {
+// call runs do in the elector's goroutine, or not at all once Run has ended.
+func (e *Elector) call(do func(now time.Duration) []election.Action) {
 	done := make(chan struct{})
 	select {
 	case e.calls <- func(now time.Duration) []election.Action { defer close(done); return do(now) }:
 		<-done
-		return true
 	case <-e.ended:
-		return false
 	}
 }
 

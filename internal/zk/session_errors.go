@@ -57,7 +57,7 @@ func (e *Error) Unwrap() error { return e.Class }
 func newError(op, path string, cause error, written bool) *Error {
 	class := classify(cause, written)
 	e := &Error{Op: op, Path: path, Index: -1, Class: class}
-	if class == ErrOther || class == ErrUnknown {
+	if errors.Is(class, ErrOther) || errors.Is(class, ErrUnknown) {
 		e.Cause = cause
 	}
 	return e

@@ -106,12 +106,12 @@ func failedMulti(ops []Op, answers []gozk.MultiResponse, err error) ([]Result, e
 			continue
 		}
 		class := classify(a.Error, true)
-		if class == ErrUnknown {
+		if errors.Is(class, ErrUnknown) {
 			class = ErrOther // the server has answered: nothing was committed
 		}
 		results[i].Err = class
 		e := &Error{Op: ops[i].kind, Path: ops[i].path, Index: i, Class: class}
-		if class == ErrOther {
+		if errors.Is(class, ErrOther) {
 			e.Cause = a.Error
 		}
 		return results, e

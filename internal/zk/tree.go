@@ -2,7 +2,6 @@ package zk
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strings"
 )
@@ -46,57 +45,49 @@ func (t Tree) join(names ...string) string {
 	return b.String()
 }
 
-func (t Tree) Root() string { return t.root } // /zklvs/<cluster>
+// Root returns /zklvs/<cluster>.
+func (t Tree) Root() string { return t.root }
 
-// The desired state. The data of Spec itself is the revision (see Revision).
-func (t Tree) Spec() string                { return t.join("spec") }
-func (t Tree) SpecCluster() string         { return t.join("spec", "cluster") }
-func (t Tree) SpecGroups() string          { return t.join("spec", "groups") }
-func (t Tree) SpecGroup(g string) string   { return t.join("spec", "groups", g) }
-func (t Tree) SpecServices() string        { return t.join("spec", "services") }
-func (t Tree) SpecService(s string) string { return t.join("spec", "services", s) }
+// Spec returns the parent of the desired state. Its data is the revision (see Revision).
+func (t Tree) Spec() string { return t.join("spec") }
 
-// The directors, each an ephemeral znode.
-func (t Tree) Directors() string           { return t.join("directors") }
+// SpecGroups returns the parent of the groups' documents.
+func (t Tree) SpecGroups() string { return t.join("spec", "groups") }
+
+// SpecServices returns the parent of the services' documents.
+func (t Tree) SpecServices() string { return t.join("spec", "services") }
+
+// Directors returns the parent of the directors' ephemeral znodes.
+func (t Tree) Directors() string { return t.join("directors") }
+
+// Director returns a director's ephemeral znode.
 func (t Tree) Director(node string) string { return t.join("directors", node) }
 
-// The election of each group.
-func (t Tree) Groups() string             { return t.join("groups") }
-func (t Tree) Group(g string) string      { return t.join("groups", g) }
-func (t Tree) Election(g string) string   { return t.join("groups", g, "election") }
+// Groups returns the parent of the groups' elections.
+func (t Tree) Groups() string { return t.join("groups") }
+
+// Group returns a group's znode.
+func (t Tree) Group(g string) string { return t.join("groups", g) }
+
+// Election returns a group's queue, the parent of the locks.
+func (t Tree) Election(g string) string { return t.join("groups", g, "election") }
+
+// Lock returns a lock, or the path to create it under, given its name or prefix.
 func (t Tree) Lock(g, name string) string { return t.join("groups", g, "election", name) }
-func (t Tree) Record(g string) string     { return t.join("groups", g, "leader") }
-func (t Tree) History(g string) string    { return t.join("groups", g, "history") }
 
-// LockPrefix is the path to create a lock under, EphemeralSequential: the
-// server appends ten digits. The session id is written in hex, as ZooKeeper's
-// own tools show it.
-func (t Tree) LockPrefix(g, node string, session int64, random uint64) string {
-	return t.join("groups", g, "election", fmt.Sprintf("%s-%x-%016x-", node, uint64(session), random))
-}
+// Record returns a group's record.
+func (t Tree) Record(g string) string { return t.join("groups", g, "leader") }
 
-// The verdicts of each director's checks.
-func (t Tree) HealthRoot() string                        { return t.join("health") }
-func (t Tree) Health(node string) string                 { return t.join("health", node) }
+// HealthRoot returns the parent of all verdicts.
+func (t Tree) HealthRoot() string { return t.join("health") }
+
+// HealthService returns one director's verdicts on one service.
 func (t Tree) HealthService(node, service string) string { return t.join("health", node, service) }
-
-// Real servers that registered themselves.
-func (t Tree) RealServersRoot() string           { return t.join("realservers") }
-func (t Tree) RealServers(service string) string { return t.join("realservers", service) }
-func (t Tree) RealServer(service string, a netip.AddrPort) string {
-	return t.join("realservers", service, a.String())
-}
-
-// The operator's words.
-func (t Tree) Operator() string { return t.join("operator") }
-func (t Tree) OperatorItem(names ...string) string {
-	return t.join(append([]string{"operator"}, names...)...)
-}
 
 // dirs are the persistent parents that every cluster has, parents first,
 // without the root.
 func (t Tree) dirs() []string {
-	return []string{t.Spec(), t.SpecGroups(), t.SpecServices(), t.Directors(), t.Groups(), t.HealthRoot(), t.RealServersRoot(), t.Operator()}
+	return []string{t.Spec(), t.SpecGroups(), t.SpecServices(), t.Directors(), t.Groups(), t.HealthRoot(), t.join("realservers"), t.join("operator")}
 }
 
 const hexDigits = "0123456789ABCDEF"

@@ -1,7 +1,6 @@
 package zk
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 )
@@ -10,19 +9,11 @@ func TestTreePaths(t *testing.T) {
 	tree := must(NewTree("web"))(t)
 	for _, c := range []struct{ got, want string }{
 		{tree.Root(), "/zklvs/web"},
-		{tree.SpecCluster(), "/zklvs/web/spec/cluster"},
-		{tree.SpecGroup("g"), "/zklvs/web/spec/groups/g"},
-		{tree.SpecService("web-http"), "/zklvs/web/spec/services/web-http"},
 		{tree.Director("node01"), "/zklvs/web/directors/node01"},
 		{tree.Election("g"), "/zklvs/web/groups/g/election"},
-		{tree.LockPrefix("g", "node01", 0x100ab, 7), "/zklvs/web/groups/g/election/node01-100ab-0000000000000007-"},
-		{tree.LockPrefix("g", "n", -1, 1<<63), "/zklvs/web/groups/g/election/n-ffffffffffffffff-8000000000000000-"},
 		{tree.Lock("g", "node01-1-2-0000000003"), "/zklvs/web/groups/g/election/node01-1-2-0000000003"},
 		{tree.Record("g"), "/zklvs/web/groups/g/leader"},
-		{tree.History("g"), "/zklvs/web/groups/g/history"},
 		{tree.HealthService("node01", "web-http"), "/zklvs/web/health/node01/web-http"},
-		{tree.RealServer("web-http", netip.MustParseAddrPort("[2001:db8::1]:80")), "/zklvs/web/realservers/web-http/[2001:db8::1]:80"},
-		{tree.OperatorItem("pause"), "/zklvs/web/operator/pause"},
 		{tree.Group("../../other"), "/zklvs/web/groups/..%2F..%2Fother"},
 		{tree.Group(".."), "/zklvs/web/groups/%2E%2E"},
 		{tree.Group(""), "/zklvs/web/groups/%"},
