@@ -2,6 +2,7 @@
 package deps
 
 import (
+	_ "github.com/cilium/ebpf"
 	_ "github.com/go-zookeeper/zk"
 	_ "github.com/goccy/go-yaml"
 	_ "github.com/google/go-cmp/cmp"
