@@ -42,8 +42,8 @@ func TestLeftoversGoBeforeTheElectionStarts(t *testing.T) {
 	play(t, webDocs(), prepare, func(b *bench) {
 		b.wantBound()
 		got := b.journal.take()
-		want := []string{"remove 192.0.2.100", "rules none", "election runs"}
-		if diff := cmp.Diff(want, got[:min(3, len(got))]); diff != "" {
+		want := []string{"remove 192.0.2.100", "rules none"} // then the election and the loop, in any order
+		if diff := cmp.Diff(want, got[:min(2, len(got))]); diff != "" {
 			t.Errorf("order (-want +got):\n%s", diff)
 		}
 		for _, text := range []string{"removed an address that an earlier life left", "removing IPVS rules that an earlier life left"} {
