@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -68,4 +69,22 @@ func (e *Ensemble) leadsOtherThan(ctx context.Context, old int) error {
 		}
 	}
 	return errors.New("none does")
+}
+
+// explain logs what the servers of a failed test were doing: a JVM answers
+// SIGQUIT with the stacks of its threads.
+func explain(t *testing.T, e *Ensemble) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for i := range e.servers {
+		err := e.Process(i).Signal(syscall.SIGQUIT)
+		if err == nil {
+			err = e.Process(i).WaitLog(ctx, "Heap")
+		}
+		t.Logf("ZooKeeper server %d, stacks: %v; its log ends:\n%s", i, err, tail(e.Process(i).Log(), 300))
+	}
 }

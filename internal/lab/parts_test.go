@@ -19,13 +19,7 @@ func TestKernelLabParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for i := range e.Servers() {
-			if t.Failed() {
-				t.Logf("the log of ZooKeeper server %d ends:\n%s", i, tail(e.Process(i).Log(), 60))
-			}
-		}
-	})
+	t.Cleanup(func() { explain(t, e) })
 	want := []string{"10.99.0.1:2181", "10.99.0.2:2181", "10.99.0.3:2181"}
 	if diff := cmp.Diff(want, e.Servers()); diff != "" {
 		t.Errorf("servers (-want +got):\n%s", diff)
