@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -58,21 +57,27 @@ func expand(files []string) ([]string, error) {
 		case err != nil:
 			return nil, err
 		}
-		var found []string
-		for _, pattern := range []string{"*.yaml", "*.yml"} {
-			m, err := filepath.Glob(filepath.Join(f, pattern))
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, m...)
+		found, err := documentFiles(f)
+		if err != nil {
+			return nil, err
 		}
 		if len(found) == 0 {
 			return nil, fmt.Errorf("%s: no *.yaml or *.yml in it", f)
 		}
-		slices.Sort(found)
 		out = append(out, found...)
 	}
 	return out, nil
+}
+
+// documentFiles lists a directory's document files by name.
+func documentFiles(dir string) (found []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
+			found = append(found, filepath.Join(dir, e.Name()))
+		}
+	}
+	return found, err
 }
 
 func readFile(p string, stdin io.Reader) (data []byte, name string, err error) {
