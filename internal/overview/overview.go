@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/zklvs/zklvs/election"
 	"github.com/zklvs/zklvs/internal/director"
@@ -76,18 +78,56 @@ func Read(ctx context.Context, name string, s *zk.Session, tree zk.Tree) (*Clust
 	if err := errors.Join(r.directors(), r.groups(sp), r.services(sp)); err != nil {
 		return nil, err
 	}
+	if r.unsaid > 0 {
+		r.out.Problems = append(r.out.Problems, fmt.Sprintf("... and %d more problems", r.unsaid))
+	}
 	return r.out, nil
 }
 
 type reader struct {
-	ctx  context.Context
-	s    *zk.Session
-	tree zk.Tree
-	out  *Cluster
+	ctx    context.Context
+	s      *zk.Session
+	tree   zk.Tree
+	out    *Cluster
+	unsaid int // problems beyond maxProblems
 }
 
+// What is shown of problems is bounded, whoever wrote what they are about.
+const (
+	maxProblems    = 100
+	maxProblemText = 1000 // bytes
+)
+
 func (r *reader) problem(format string, a ...any) {
-	r.out.Problems = append(r.out.Problems, fmt.Sprintf(format, a...))
+	if len(r.out.Problems) == maxProblems {
+		r.unsaid++
+		return
+	}
+	text := fmt.Sprintf(format, a...)
+	if len(text) > maxProblemText {
+		text = text[:maxProblemText] + "..."
+	}
+	r.out.Problems = append(r.out.Problems, strings.Map(printable, strings.ToValidUTF8(text, "?")))
+}
+
+// printable keeps what stands in a znode from steering a terminal.
+func printable(c rune) rune {
+	if unicode.IsPrint(c) {
+		return c
+	}
+	return ' '
+}
+
+// faults reports each fault of documents.
+func (r *reader) faults(err error) {
+	var list spec.Errors
+	if !errors.As(err, &list) {
+		r.problem("%v", err)
+		return
+	}
+	for _, p := range list {
+		r.problem("%s", p)
+	}
 }
 
 // documents decodes what can be decoded and reports the rest.
@@ -96,26 +136,26 @@ func (r *reader) documents(raw map[string][]byte) *spec.Spec {
 	for _, path := range slices.Sorted(maps.Keys(raw)) {
 		doc, err := spec.Decode(path, raw[path])
 		if err != nil {
-			r.problem("%v", err)
+			r.faults(err)
 			continue
 		}
 		good = append(good, doc)
 	}
 	merged, err := spec.Merge(good...)
 	if err != nil {
-		r.problem("%v", err)
+		r.faults(err)
 		return &spec.Spec{}
 	}
 	sp := merged.Spec()
 	if err := sp.Check(); err != nil {
-		r.problem("%v", err)
+		r.faults(err)
 	}
 	return sp
 }
 
 // each reads the JSON objects below a parent; what is missing or gone is not
 // there, what is not understood is reported.
-func each[T any](r *reader, parent string, path func(name string) string, add func(T)) error {
+func each[T any](r *reader, parent string, path func(name string) string, add func(name string, v T)) error {
 	names, _, err := r.s.Children(r.ctx, parent)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil
@@ -137,13 +177,14 @@ func each[T any](r *reader, parent string, path func(name string) string, add fu
 			r.problem("%s: not understood: %v", path(zk.NameOf(name)), err)
 			continue
 		}
-		add(v)
+		add(zk.NameOf(name), v)
 	}
 	return nil
 }
 
 func (r *reader) directors() error {
-	return each(r, r.tree.Directors(), r.tree.Director, func(p director.Presence) {
+	return each(r, r.tree.Directors(), r.tree.Director, func(node string, p director.Presence) {
+		p.Node = node // its znode's name is what locks and verdicts go by
 		r.out.Directors = append(r.out.Directors, p)
 		for _, text := range p.Problems {
 			r.problem("%s keeps the last good documents: %s", p.Node, text)
