@@ -38,7 +38,7 @@ func (g *group) receipt(now time.Duration) bool {
 			g.m.note(Note{Group: g.name, Text: "released", Reason: g.why})
 			g.view.changed = max(g.view.changed, r.RecordZxid)
 			g.leave()
-			g.nextObserve = at
+			g.again(at) // the view still shows the holding
 		case r.Outcome == OutcomeConflict && r.FailedOp == 1:
 			g.noReceipt(at, "the lock was gone")
 		default: // the record changed, or the outcome is unknown: what does it say now?
@@ -53,7 +53,7 @@ func (g *group) noReceipt(now time.Duration, because string) {
 	g.m.note(Note{Group: g.name, Text: "fenced without a receipt", Reason: because, Trouble: true})
 	g.stray(g.lock.Random)
 	g.leave()
-	g.nextObserve = now
+	g.again(now)
 }
 
 // resumeReceipt decides, after an observation, whether the receipt is still ours to write.
