@@ -104,6 +104,9 @@ func (g *group) configure(now time.Duration, c GroupConfig) {
 	if was != c.Ineligible {
 		g.nextObserve = now
 	}
+	if g.phase == PhaseHolding {
+		g.watchBetter(now) // who is better depends on our own priority
+	}
 }
 
 // expire lets time and eligibility act: the director steps down before the
