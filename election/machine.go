@@ -222,10 +222,11 @@ func (m *Machine) Fenced(now time.Duration, h Holding) []Action {
 }
 
 // GiveUp releases a holding that the executor cannot carry out (an address that
-// cannot be bound, say).
+// cannot be bound, say), and stays out of the queue for the back-off.
 func (m *Machine) GiveUp(now time.Duration, h Holding, reason string) []Action {
 	if g := m.byName[h.Group]; g != nil && g.phase == PhaseHolding && g.holding() == h {
 		g.fence(now, reason)
+		g.backoffUntil = now + g.cfg.Backoff
 	}
 	return m.advance(now)
 }
