@@ -47,12 +47,16 @@ type fate struct {
 
 func (h *host) fate(kind txnKind, txn []Op) fate {
 	s := h.s
-	pace := 20 * time.Millisecond
-	f := fate{patience: time.Second}
+	f := fate{delay: s.upTo(20 * time.Millisecond), back: s.upTo(20 * time.Millisecond), patience: time.Second}
 	if s.now < h.slow {
-		pace, f.patience = 2*time.Second, time.Second+s.upTo(4*time.Second)
+		f.patience += s.upTo(4 * time.Second)
+		if s.chance(50) {
+			f.delay = s.upTo(3 * time.Second)
+		}
+		if s.chance(30) {
+			f.back = s.upTo(3 * time.Second)
+		}
 	}
-	f.delay, f.back = s.upTo(pace), s.upTo(pace)
 	if s.chance(1) {
 		f.delay = s.upTo(5 * time.Second)
 	}
@@ -121,13 +125,16 @@ func (h *host) send(r Request) {
 			return
 		}
 		rep := h.serve(session, kind, r)
+		if kind == kindRead && f.delay > 800*time.Millisecond && s.often(20) {
+			s.blind(r.Observe) // what was read is as new as can be, and was asked for long ago
+		}
 		if !f.lost && !f.limbo && !h.cut {
 			s.after(f.back, func() { deliver(rep) })
 		}
 	}
 	switch {
 	case f.limbo:
-		s.limbo = append(s.limbo, run)
+		s.limbo = append(s.limbo, stray{kind, run})
 	case !f.never:
 		s.after(f.delay, run)
 	}
@@ -233,14 +240,33 @@ func (s *schedule) deleteRecord(group string) {
 	s.forget(group)
 	s.store.remove(func(k Key, _ *modelNode) bool { return k.Group == group && k.Kind == NodeRecord })
 	s.hint(group, nil)
-	if s.often(30) {
-		s.stir(2 * time.Second)
+	if s.often(40) {
+		s.rerun()
 	}
+	s.blind(group)
+}
+
+// blind lets holders of a group learn late of what happens.
+func (s *schedule) blind(group string) {
 	for _, h := range s.hosts {
-		if h.answers[group] > s.now && s.often(50) { // a holder that learns of it late
+		if h.answers[group] > s.now && s.often(50) {
 			h.partition(s.upTo(5 * time.Second))
 		}
 	}
+}
+
+// rerun lets what was astray run in the order that does most harm where a
+// record is gone: it is created anew, and taken at once.
+func (s *schedule) rerun() {
+	for _, x := range s.limbo {
+		switch x.kind {
+		case kindReplace:
+			s.after(s.upTo(20*time.Millisecond), x.run)
+		default:
+			s.after(20*time.Millisecond+s.upTo(100*time.Millisecond), x.run)
+		}
+	}
+	s.limbo = nil
 }
 
 // reconnect comes back with the same session if it still lives.

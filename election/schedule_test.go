@@ -34,7 +34,7 @@ type schedule struct {
 	fail   string
 	calm   bool // no more faults
 	harsh  bool // what is rare in life is drawn often
-	limbo  []func()
+	limbo  []stray
 	// groups is how every director is configured when it is calm.
 	groups []GroupConfig
 }
@@ -44,6 +44,12 @@ type traceLine struct {
 	at     time.Duration
 	format string
 	args   []any
+}
+
+// stray is a transaction that may yet commit.
+type stray struct {
+	kind txnKind
+	run  func()
 }
 
 type event struct {
@@ -175,12 +181,12 @@ func (s *schedule) forget(group string) {
 func (s *schedule) stir(within time.Duration) {
 	waiting := s.limbo
 	s.limbo = nil
-	for _, run := range waiting {
+	for _, x := range waiting {
 		if s.rng.IntN(2) == 0 {
-			s.limbo = append(s.limbo, run)
+			s.limbo = append(s.limbo, x)
 			continue
 		}
-		s.after(s.upTo(within), run)
+		s.after(s.upTo(within), x.run)
 	}
 }
 
