@@ -249,45 +249,48 @@ func (e *Engine) probe(ctx context.Context, en *entry) {
 }
 
 // finish puts the entry back into the queue with its outcome, which counts for
-// nothing if the probe was broken off.
+// nothing if the probe was broken off. It logs without holding the lock: a log
+// that blocks must not block Snapshot.
 func (e *Engine) finish(en *entry, o outcome, brokenOff bool) {
+	before, after, changed := e.settle(en, o, brokenOff)
+	poke(e.wake)
+	switch {
+	case changed:
+		poke(e.changed)
+		e.logChange(en.target, before.State, after, o)
+	case errors.Is(o.err, ErrInconclusive) && before.LastError != after.LastError:
+		e.log.Warn("probe says nothing about its target: verdict kept",
+			zap.Stringer(logfield.Check, en.target), zap.String(logfield.Reason, after.LastError))
+	}
+}
+
+// settle does finish's work on the engine's state.
+func (e *Engine) settle(en *entry, o outcome, brokenOff bool) (before, after Verdict, changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	defer poke(e.wake)
 	e.active--
 	en.cancel()
 	en.cancel = nil
-	if e.entries[en.target] != en {
-		return
+	before = en.verdict
+	if e.entries[en.target] != en { // dropped, or dropped and set anew
+		return before, before, false
 	}
 	if !brokenOff {
-		e.take(en, o)
+		changed = en.report(o)
 	}
 	e.queue.add(en)
+	return before, en.verdict, changed
 }
 
-func (e *Engine) take(en *entry, o outcome) {
-	before := en.verdict
-	if en.report(o) {
-		e.logChange(en, before, o)
-		poke(e.changed)
-		return
-	}
-	if errors.Is(o.err, ErrInconclusive) && before.LastError != en.verdict.LastError {
-		e.log.Warn("probe says nothing about its target: verdict kept",
-			zap.Stringer(logfield.Check, en.target), zap.String(logfield.Reason, en.verdict.LastError))
-	}
-}
-
-func (e *Engine) logChange(en *entry, before Verdict, o outcome) {
+func (e *Engine) logChange(t Target, from State, v Verdict, o outcome) {
 	level, reason := zap.InfoLevel, "answers"
-	if en.verdict.State == Down {
-		level, reason = zap.WarnLevel, en.verdict.LastError
+	if v.State == Down {
+		level, reason = zap.WarnLevel, v.LastError
 	}
 	e.log.Log(level, "verdict changed",
-		zap.Stringer(logfield.Check, en.target),
-		zap.Stringer(logfield.From, before.State),
-		zap.Stringer(logfield.To, en.verdict.State),
+		zap.Stringer(logfield.Check, t),
+		zap.Stringer(logfield.From, from),
+		zap.Stringer(logfield.To, v.State),
 		zap.String(logfield.Reason, reason),
 		zap.Duration(logfield.Took, o.ended-o.started))
 }

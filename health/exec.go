@@ -79,11 +79,11 @@ func (p *ExecProber) probe(ctx context.Context, t Target) error {
 
 // await waits for the script and takes it down when ctx ends.
 func (p *ExecProber) await(ctx context.Context, t Target, cmd *exec.Cmd, output *tail) error {
-	exited := make(chan error, 1)
-	go func() { exited <- p.reap(cmd) }()
+	exited := make(chan ending, 1)
+	go func() { exited <- ending{p.reap(cmd)} }()
 	select {
-	case err := <-exited:
-		return verdictOf(err, output)
+	case end := <-exited:
+		return verdictOf(end.err, output)
 	case <-ctx.Done():
 	}
 	killed := p.killGroup(cmd.Process.Pid)
@@ -98,6 +98,9 @@ func (p *ExecProber) await(ctx context.Context, t Target, cmd *exec.Cmd, output 
 	return errors.Join(fmt.Errorf("no exit status within %s: process %d cannot be killed: %w",
 		t.Timeout, cmd.Process.Pid, ctx.Err()), killed)
 }
+
+// ending is what waiting for a script has come to.
+type ending struct{ err error }
 
 // reap waits until the script has exited, kills what is left of its group while
 // the zombie still keeps the group's number from being used anew, and collects
@@ -128,7 +131,7 @@ func (p *ExecProber) stuck(script string) int {
 }
 
 // linger remembers pid until it has exited after all.
-func (p *ExecProber) linger(script string, pid int, exited <-chan error) {
+func (p *ExecProber) linger(script string, pid int, exited <-chan ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lingering == nil {

@@ -80,10 +80,10 @@ func TestExecProberRefusesWhatOthersCouldHaveWritten(t *testing.T) {
 		{"directory writable by group", func(t *testing.T, dir, _ string) { chmod(t, dir, 0o775) }, "exec.d: mode drwxrwxr-x lets"},
 		{"parent writable by world", func(t *testing.T, dir, _ string) { chmod(t, filepath.Dir(dir), 0o777) }, "lets group or world write"},
 		{"file not executable", func(t *testing.T, _, file string) { chmod(t, file, 0o644) }, "expected it to be executable"},
-		{"file is a link", func(t *testing.T, dir, file string) {
+		{"file is a link", func(t *testing.T, _, file string) {
 			replace(t, file, func() error { return os.Symlink("/bin/true", file) })
 		}, "expected a regular file"},
-		{"file is a directory", func(t *testing.T, dir, file string) {
+		{"file is a directory", func(t *testing.T, _, file string) {
 			replace(t, file, func() error { return os.Mkdir(file, 0o755) })
 		}, "expected a regular file"},
 		{"directory is a link", func(t *testing.T, dir, _ string) {
@@ -188,6 +188,11 @@ func TestExecProberDoesNotWaitForAStray(t *testing.T) {
 	}
 }
 
+func written(file string) bool {
+	text, _ := os.ReadFile(file)
+	return bytes.HasSuffix(text, []byte("\n"))
+}
+
 // gone reports whether the process whose id is in file has ended; false while
 // the file is not yet written.
 func gone(file string) bool {
@@ -202,17 +207,23 @@ func gone(file string) bool {
 }
 
 func TestExecProberKillsTheWholeGroup(t *testing.T) {
-	dir := t.TempDir()
-	child := filepath.Join(dir, "child")
+	child := filepath.Join(t.TempDir(), "child")
 	p := &ExecProber{Dir: scripts(t, map[string]string{
 		"hangs":   "sleep 1000 & echo $! >" + child + "; wait",
 		"deserts": "sleep 1000 & echo $! >" + child,
 	})}
-	t.Run("at the timeout", func(t *testing.T) {
+	t.Run("when its time is over", func(t *testing.T) {
 		leavesNothing(t)
+		ctx, over := context.WithCancel(t.Context())
+		go func() {
+			defer over()
+			waitUntil(t, "the child has started", func() bool { return written(child) })
+		}()
 		target := execTarget("hangs")
-		target.Timeout = 500 * time.Millisecond
-		assertProbe(t, p, target, "no exit status within 500ms, expected 0: killed", true)
+		target.Timeout = patience
+		if err := p.Probe(ctx, target); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want canceled", err)
+		}
 		waitUntil(t, "the child is gone", func() bool { return gone(child) })
 	})
 	t.Run("when its leader has ended", func(t *testing.T) {
@@ -222,17 +233,14 @@ func TestExecProberKillsTheWholeGroup(t *testing.T) {
 		assertProbe(t, p, target, "", false)
 		waitUntil(t, "the child is gone", func() bool { return gone(child) })
 	})
-	t.Run("when cancelled", func(t *testing.T) {
-		leavesNothing(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		soon := time.AfterFunc(50*time.Millisecond, cancel)
-		defer soon.Stop()
-		target := execTarget("hangs")
-		target.Timeout = patience
-		if err := p.Probe(ctx, target); !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want cancelled", err)
-		}
-	})
+}
+
+func TestExecProberKeepsItsTime(t *testing.T) {
+	leavesNothing(t)
+	p := &ExecProber{Dir: scripts(t, map[string]string{"hangs": "sleep 1000"})}
+	target := execTarget("hangs")
+	target.Timeout = 200 * time.Millisecond
+	assertProbe(t, p, target, "no exit status within 200ms, expected 0: killed", true)
 }
 
 // A script that survives SIGKILL, as one in state D does, ends its probe all

@@ -192,25 +192,36 @@ func (l *link) dropPings() {
 	}
 }
 
-// learnt returns what the gateway's neighbour cache holds.
+// learnt returns what the gateway's neighbor cache holds.
 func (l *link) learnt() map[string]bool {
 	l.t.Helper()
-	neighbours, err := l.gateway.NeighList(l.lan0(l.gateway).Attrs().Index, netlink.FAMILY_V4)
+	neighbors, err := l.gateway.NeighList(l.lan0(l.gateway).Attrs().Index, netlink.FAMILY_V4)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	out := make(map[string]bool)
-	for _, n := range neighbours {
+	for _, n := range neighbors {
 		out[n.IP.String()] = true
 	}
 	return out
 }
 
+// answers asks more than once: a link that has just come up loses packets.
 func (l *link) answers(kind Kind, gateway string) {
 	l.t.Helper()
 	target := gatewayTarget(kind, gateway, "lan0")
-	target.Timeout = patience
-	assertProbe(l.t, GatewayProber{}, target, "", false)
+	var last error
+	defer func() {
+		if l.t.Failed() {
+			l.t.Log("last answer:", last)
+		}
+	}()
+	waitUntil(l.t, target.String()+" answers", func() bool {
+		ctx, cancel := context.WithTimeout(l.t.Context(), 500*time.Millisecond)
+		defer cancel()
+		last = GatewayProber{}.Probe(ctx, target)
+		return last == nil
+	})
 }
 
 func (l *link) silent(kind Kind, gateway string) {

@@ -26,7 +26,7 @@ func TestStatusesText(t *testing.T) {
 		{"one", []StatusRange{{200, 200}}, "200"},
 		{"ends of what there is", []StatusRange{{599, 599}, {100, 100}}, "100,599"},
 		{"all", []StatusRange{{100, 599}}, "100-599"},
-		{"neighbours and overlaps merge", []StatusRange{{204, 206}, {200, 203}, {202, 205}, {301, 301}}, "200-206,301"},
+		{"neighbors and overlaps merge", []StatusRange{{204, 206}, {200, 203}, {202, 205}, {301, 301}}, "200-206,301"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := statuses(tt.ranges...).String(); got != tt.want {

@@ -138,7 +138,7 @@ func (c *check) fail(o outcome) bool {
 	return c.count(o, Down, c.target.Fall)
 }
 
-// count takes one result in favour of state and reports whether it decided.
+// count takes one result for state and reports whether it decided.
 func (c *check) count(o outcome, state State, needed int) bool {
 	if c.verdict.State == state {
 		c.streak = 0
