@@ -146,7 +146,7 @@ func TestKernelLabFaults(t *testing.T) {
 
 func TestKernelLabProcess(t *testing.T) {
 	_, hosts := newLab(t, Options{}, "node01")
-	p, err := hosts[0].Start("sh", "-c", "echo begun; trap 'echo ended; exit 5' TERM; while :; do sleep 0.1; done")
+	p, err := hosts[0].Start("sh", "-c", "trap 'echo ended; exit 5' TERM; echo begun; while :; do sleep 0.1; done")
 	if err != nil {
 		t.Fatal(err)
 	}
