@@ -311,8 +311,9 @@ func (f *fakePublisher) take() []string {
 type failingFencer struct {
 	*fence.Host
 	mu       sync.Mutex
-	failures int   // of the next fences
-	bindErr  error // of the next binds
+	failures int             // of the next fences
+	bindErr  error           // of the next binds
+	binds    []time.Duration // deadlines asked for
 }
 
 func (f *failingFencer) Fence(h fence.Holding, reason string) error {
@@ -331,6 +332,7 @@ func (f *failingFencer) Fence(h fence.Holding, reason string) error {
 func (f *failingFencer) Bind(h fence.Holding, vips []fence.VIP, deadline time.Duration) error {
 	f.mu.Lock()
 	err := f.bindErr
+	f.binds = append(f.binds, deadline)
 	f.mu.Unlock()
 	if err != nil {
 		return err

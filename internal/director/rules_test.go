@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -136,7 +137,39 @@ func TestChecksAreSetOncePerDistinctTarget(t *testing.T) {
 	})
 }
 
-// sturdy probes everything as well.
+// What a document says of a check arrives in the checks' terms.
+func TestCheckTargets(t *testing.T) {
+	docs := checked("{http: {path: /health, host: www.example, status: [200, 301-302]}, port: 8080, interval: 7s, timeout: 2s, retries: 4, retry_delay: 3s, rise: 5, fall: 6}")
+	docs["spec/services/other"] = strings.Replace(webService, ":80/tcp", ":80/udp", 1) + "check: {tcp: {}, interval: 9s}\n"
+	status, err := health.Statuses(health.StatusRange{First: 200, Last: 200}, health.StatusRange{First: 301, Last: 302})
+	if err != nil {
+		t.Fatal(err)
+	}
+	play(t, docs, nil, func(b *bench) {
+		_, targets := b.checks.set()
+		got := map[string]health.Target{}
+		for _, x := range targets {
+			got[x.String()] = x
+			if err := x.Validate(); err != nil {
+				t.Error(err)
+			}
+		}
+		http := health.Target{Kind: health.HTTP, Address: netip.MustParseAddrPort("192.0.2.11:8080"), Path: "/health", Host: "www.example", Status: status,
+			Interval: 7 * time.Second, Timeout: 2 * time.Second, Retries: 4, RetryDelay: 3 * time.Second, Rise: 5, Fall: 6}
+		tcp := health.Target{Kind: health.TCP, Address: netip.MustParseAddrPort("192.0.2.12:80"),
+			Interval: 9 * time.Second, Timeout: 3 * time.Second, Retries: 1, RetryDelay: time.Second, Rise: 1, Fall: 1}
+		for _, want := range []health.Target{http, tcp} {
+			if got[want.String()] != want {
+				t.Errorf("want %+v (interval %v) among %v", want, want.Interval, got)
+			}
+		}
+		if len(got) != 4 {
+			t.Errorf("%d targets, want 4", len(got))
+		}
+	})
+}
+
+// sturdy finds everything well.
 type sturdy struct{}
 
 func (sturdy) Probe(context.Context, health.Target) error { return nil }
