@@ -31,7 +31,7 @@ type Fitness struct {
 	Backoff         time.Duration
 }
 
-// Gateway is an address that must answer to ARP or ping.
+// Gateway is an address on the link that must answer to ARP.
 type Gateway struct {
 	Address           netip.Addr
 	Interval, Timeout time.Duration
@@ -119,9 +119,9 @@ func (f *Fitness) schema() schema {
 		what: "a mapping such as {gateway: {address: 192.168.150.1}}",
 		fields: []field{
 			{name: "track_interfaces", codec: listOf(&f.TrackInterfaces, "interfaces", true, fresh[string], func(s *string) codec { return text(s, "an interface", CheckInterface) }), meaning: "further interfaces that must be up, with carrier, [eth1, ...]"},
-			{name: "gateway", codec: maybe(&f.Gateway, DefaultGateway, (*Gateway).schema), meaning: "an address that must answer to ARP or ping"},
+			{name: "gateway", codec: maybe(&f.Gateway, DefaultGateway, (*Gateway).schema), meaning: "an address on the link that must answer to ARP"},
 			{name: "script", codec: maybe(&f.Script, DefaultScript, (*Script).schema), meaning: "a program that must exit with 0"},
-			{name: "backoff", codec: duration(&f.Backoff, 0, time.Hour), meaning: "how long a director that became unfit must be fit before it queues again"},
+			{name: "backoff", codec: duration(&f.Backoff, 0, time.Hour), meaning: "how long, at least, a director that became unfit stays out of the queue"},
 		},
 	}
 }
