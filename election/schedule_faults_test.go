@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // txnKind is what a request is for, so that what is rare and dangerous can be
 // lost more often than what is frequent.
@@ -211,6 +214,9 @@ func (s *schedule) hint(group string, but *host) {
 // tempt makes trouble at the moment at which it may hurt most: when it is open
 // whether a lock holds, or will.
 func (s *schedule) tempt(h *host, kind txnKind, r Request, f fate) {
+	if kind == kindRenew && f.back > 800*time.Millisecond && s.often(30) {
+		h.partition(s.upTo(6 * time.Second)) // the last renewal that is heard of, and late
+	}
 	open := f.lost || f.limbo || f.delay > time.Second || f.back > time.Second
 	if !kind.rare() || !open {
 		return
@@ -258,6 +264,9 @@ func (s *schedule) blind(group string) {
 // rerun lets what was astray run in the order that does most harm where a
 // record is gone: it is created anew, and taken at once.
 func (s *schedule) rerun() {
+	if !slices.ContainsFunc(s.limbo, func(x stray) bool { return x.kind == kindReplace }) {
+		return // they may hurt more after a replacement
+	}
 	for _, x := range s.limbo {
 		switch x.kind {
 		case kindReplace:

@@ -289,7 +289,7 @@ func TestSchedules(t *testing.T) {
 }
 
 // defaultSchedules keeps the test within ten seconds on two cores.
-const defaultSchedules = 2000
+const defaultSchedules = 6000
 
 func lower(v *atomic.Uint64, to uint64) {
 	for {
