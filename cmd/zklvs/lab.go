@@ -110,12 +110,16 @@ func bringUp(cmd *cobra.Command, dir string) error {
 		}
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), `The lab is up. VIP %s, group web; its log is %s.
-  zklvs lab exec client curl http://%s/
-  zklvs lab exec node01 zklvs status
-  zklvs lab exec node01 zkCli.sh -server 10.99.0.1:2181 ls -R /zklvs
-  zklvs lab down
-`, lab.VIP, log.Name(), lab.VIP)
+	where := ""
+	if cmd.Flags().Changed("dir") {
+		where = " --dir " + dir
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), `The lab is up. VIP %[1]s, group web; its log is %[2]s.
+  zklvs lab exec%[3]s client curl http://%[1]s/
+  zklvs lab exec%[3]s node01 zklvs status
+  zklvs lab exec%[3]s node01 zkCli.sh -server 10.99.0.1:2181 ls -R /zklvs
+  zklvs lab down%[3]s
+`, lab.VIP, log.Name(), where)
 	return err
 }
 

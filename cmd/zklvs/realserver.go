@@ -100,7 +100,13 @@ func realserverAction(use, short string, act func(*realserver.Agent) error) *cob
 
 func realserverRun() *cobra.Command {
 	return realserverSub("run", "Prepare the host and keep it so against drift; the end leaves it up",
-		func(ctx context.Context, a *realserver.Agent) error { return a.Run(ctx) })
+		func(ctx context.Context, a *realserver.Agent) error {
+			err := a.Run(ctx)
+			if errors.Is(err, realserver.ErrTakenDown) {
+				return nil // somebody wants it down: a service manager must not start it again
+			}
+			return err
+		})
 }
 
 func realserverSub(use, short string, act func(context.Context, *realserver.Agent) error) *cobra.Command {

@@ -406,6 +406,14 @@ func statusOfADirector(s *site) {
 	}
 	stdout, _ := s.run(exitOK, "", "status")
 	s.want(stdout, "HOLDER", "THIS DIRECTOR (node01)", "2.7s", "it is ours")
+	other := *s
+	other.cluster += "-other"
+	other.config = s.write("other.yaml", other.local(""))
+	other.apply(twoFile)
+	stdout, _ = s.run(exitOK, "", "status", "--cluster", other.cluster)
+	if strings.Contains(stdout, "THIS DIRECTOR") {
+		s.t.Errorf("the director of one cluster is shown as another's:\n%s", stdout)
+	}
 	stdout, _ = s.run(exitOK, "", "status", "--zookeeper", "127.0.0.1:1", "--timeout", "200ms")
 	s.want(stdout, "THIS DIRECTOR (node01)", "it is ours", "ZooKeeper cannot be read: zookeeper: no session with 127.0.0.1:1")
 }
