@@ -194,7 +194,7 @@ func TestUnreachableZooKeeper(t *testing.T) {
 	config := file(t, "zklvs.yaml", "cluster: web\nzookeeper: {servers: [127.0.0.1:1]}\nrun_dir: "+t.TempDir()+"\n")
 	for _, command := range []string{"apply -f " + docs, "diff -f " + docs, "get", "status"} {
 		t.Run(strings.Fields(command)[0], func(t *testing.T) {
-			stdout, stderr, code := runCommandLine(t, append(strings.Fields(command), "-c", config, "--timeout", "300ms")...)
+			stdout, stderr, code := runCommandLine(t, append(strings.Fields(command), "-c", config, "--timeout", "1s")...)
 			if code != exitFailed || stdout != "" {
 				t.Errorf("code %d, stdout %q", code, stdout)
 			}
@@ -225,7 +225,7 @@ func TestFaultsOfDocumentsNeedNoZooKeeper(t *testing.T) {
 	write("b.yml", "groups:\n  two: {vips: [192.0.2.300]}\nservices:\n  http: {group: web}\n")
 	write("notes.txt", "not read\n")
 	for _, args := range [][]string{{"apply", "-f", "."}, {"diff", "-f", "a.yaml", "-f", "b.yml"}} {
-		stdout, stderr, code := runCommandLine(t, append(args, "-c", "zklvs.yaml", "--timeout", "300ms")...)
+		stdout, stderr, code := runCommandLine(t, append(args, "-c", "zklvs.yaml", "--timeout", "1s")...)
 		if code != exitBadInput || stdout != "" {
 			t.Errorf("%v: code %d, stdout %q", args, code, stdout)
 		}
@@ -240,7 +240,7 @@ func TestFaultsOfDocumentsNeedNoZooKeeper(t *testing.T) {
 
 func TestFaultsOnStandardInput(t *testing.T) {
 	config := file(t, "zklvs.yaml", "cluster: web\nzookeeper: {servers: [127.0.0.1:1]}\n")
-	_, stderr, code := runWithInput(t, strings.NewReader("groups:\n  web: {}\n"), "apply", "-f", "-", "-c", config, "--timeout", "300ms")
+	_, stderr, code := runWithInput(t, strings.NewReader("groups:\n  web: {}\n"), "apply", "-f", "-", "-c", config, "--timeout", "1s")
 	if code != exitBadInput || !strings.HasPrefix(stderr, "standard input:2: ") {
 		t.Errorf("code %d, stderr %q", code, stderr)
 	}

@@ -279,6 +279,8 @@ func (f *fakeChecks) report(t *testing.T, text string, v health.Verdict) {
 }
 
 type fakePublisher struct {
+	onPublish func(path, data string)
+
 	mu     sync.Mutex
 	now    map[string]string
 	events []string // "publish PATH", "withdraw PATH"
@@ -288,6 +290,9 @@ func (f *fakePublisher) Publish(path string, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now[path] = string(data)
+	if f.onPublish != nil {
+		f.onPublish(path, string(data))
+	}
 	f.events = append(f.events, "publish "+path)
 }
 
@@ -310,6 +315,7 @@ func (f *fakePublisher) take() []string {
 // failingFencer is a real fence.Host whose fences can be made to fail.
 type failingFencer struct {
 	*fence.Host
+	onBind   func(fence.Holding) // called after a bind
 	mu       sync.Mutex
 	failures int             // of the next fences
 	bindErr  error           // of the next binds
@@ -337,7 +343,11 @@ func (f *failingFencer) Bind(h fence.Holding, vips []fence.VIP, deadline time.Du
 	if err != nil {
 		return err
 	}
-	return f.Host.Bind(h, vips, deadline)
+	err = f.Host.Bind(h, vips, deadline)
+	if f.onBind != nil {
+		f.onBind(h)
+	}
+	return err
 }
 
 func (f *failingFencer) failBind(err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/ipvs"
 )
 
@@ -173,9 +174,9 @@ func TestASlowGroupHoldsUpNoFence(t *testing.T) {
 	begun, goOn, fenced := make(chan struct{}), make(chan struct{}), make(chan struct{}, 2)
 	b.table.before = func(desired []ipvs.Service) error {
 		if len(desired) > 0 {
+			b.table.before = nil
 			close(begun)
 			<-goOn
-			b.table.before = nil
 		}
 		return nil
 	}
@@ -186,7 +187,10 @@ func TestASlowGroupHoldsUpNoFence(t *testing.T) {
 	}
 	b.begin()
 	<-b.elector.ready
+	bound := make(chan struct{}, 2)
+	b.fencer.onBind = func(fence.Holding) { bound <- struct{}{} }
 	b.order(hold("plain", 1), 20*time.Second)
+	<-bound
 	b.order(hold("web", 1), 20*time.Second)
 	<-begun
 	b.d.Fence(election.Fence{Holding: hold("plain", 1)})

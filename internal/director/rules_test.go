@@ -230,12 +230,16 @@ func TestDocumentsComeIntoForceWithTheirChecks(t *testing.T) {
 	inSet, goOn := make(chan struct{}), make(chan struct{})
 	checks := &slowChecks{Engine: engine}
 	b.cfg.Checks = checks
+	up := make(chan struct{})
+	seen := sync.OnceFunc(func() { close(up) })
+	b.publisher.onPublish = func(path, data string) {
+		if path == "health/node01/http" && strings.Count(data, `"up"`) == 2 {
+			seen()
+		}
+	}
 	b.begin()
 	<-b.elector.ready
-	for len(engine.Snapshot()) != 2 || !allUp(engine.Snapshot()) {
-		<-engine.Changed()
-		b.links <- struct{}{}
-	}
+	<-up
 	checks.mu.Lock()
 	checks.onSet = func() { close(inSet); <-goOn }
 	checks.mu.Unlock()
@@ -250,15 +254,6 @@ func TestDocumentsComeIntoForceWithTheirChecks(t *testing.T) {
 	if err := b.stop(); err != nil {
 		t.Error(err)
 	}
-}
-
-func allUp(verdicts map[health.Target]health.Verdict) bool {
-	for _, v := range verdicts {
-		if v.State != health.Up {
-			return false
-		}
-	}
-	return true
 }
 
 // slowChecks is an engine whose Set can be held up.
