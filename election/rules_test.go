@@ -238,6 +238,24 @@ func acquireRules() []rule {
 			b.serve("ok")
 			b.run(time.Second)
 		}},
+		{"missing: a late replacement is stopped by the queue's version", func(b *bench) {
+			b.apply(true)
+			b.queue("front", 100)
+			b.start()
+			b.dropRecord()
+			b.fate(kindReplace, "late")
+			b.run(3 * time.Second)
+			slow := b.queue("slow", 100) // not among the locks that the late one deletes
+			b.run(13 * time.Second)
+			b.dropRecord()
+			b.runLate()
+			b.logf("an acquisition by %s, sent before ours was seen, while we answer", shortLock(slow))
+			record := Record{Format: 1, State: StateHolding, Epoch: 1, Node: "slow", Lock: slow, LeaseMS: 3000}
+			txn := []Op{{Kind: OpCheck, Key: Key{Group: "web", Kind: NodeLock, Lock: slow}, Version: AnyVersion},
+				{Kind: OpSet, Key: Key{Group: "web", Kind: NodeRecord}, Data: record.Encode()}}
+			b.logf("%s: %s", describe(txn), b.outcome(b.store.commit(0, txn)))
+			b.run(time.Second)
+		}},
 		{"missing: not with a lock whose acquisition may yet commit", func(b *bench) {
 			b.apply(true)
 			b.fate(kindTake, "late", "wait")
