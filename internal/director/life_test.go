@@ -170,7 +170,7 @@ func TestAFailingPartEndsTheHoldingInOrder(t *testing.T) {
 	})
 }
 
-// Nobody but the director ends its parts: a cancelled caller still gets its
+// Nobody but the director ends its parts: a caller that gives up still gets its
 // addresses removed when fencing takes several tries.
 func TestStopWaitsForAFenceThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
