@@ -39,6 +39,12 @@ func wrapper(tb testing.TB, kernel string, args ...string) *exec.Cmd {
 	if _, err := exec.LookPath("linux.uml"); kernel == "uml" && err != nil {
 		tb.Skip("SKIP: user-mode-linux is not installed (this kernel has ip_vs?): apt-get install user-mode-linux")
 	}
+	// Go runs a cached test anew only if a file that it opened has changed.
+	for _, script := range []string{"with-ipvs", "inside", "guest-init"} {
+		if _, err := os.ReadFile(script); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	cmd := exec.Command("./with-ipvs", args...)
 	cmd.Env = append(os.Environ(), "ZKLVS_KERNEL="+kernel, "ZKLVS_MEM=512M")
 	return cmd
