@@ -3,6 +3,7 @@ package zk
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -68,8 +69,11 @@ func (c *electorate) pair(t testing.TB, group string, how ...as) (a, b *director
 	return a, b, held
 }
 
-// queue lists the locks of a group.
+// queue lists the locks of a group, as the leader has them.
 func (c *electorate) queue(group string) []string {
+	if err := c.s.Sync(context.Background(), c.tree.Root()); err != nil {
+		return []string{err.Error()}
+	}
 	names, _, err := c.s.Children(context.Background(), c.tree.Election(group))
 	if err != nil {
 		return []string{err.Error()}
@@ -114,7 +118,11 @@ func (c *electorate) inTime(t testing.TB, h election.Holding) {
 }
 
 func TestElector(t *testing.T) {
-	sharedEnsemble(t)
+	open := run(t, Config{Servers: sharedEnsemble(t).Servers()})
+	connected(t, open)
+	if _, err := open.Create(context.Background(), Base, nil, Persistent); err != nil && !errors.Is(err, ErrNodeExists) {
+		t.Fatal(err) // by nobody's credentials: clusters of several share it
+	}
 	for _, c := range []struct {
 		name string
 		play func(*testing.T)
@@ -122,6 +130,7 @@ func TestElector(t *testing.T) {
 		{"record deleted", playRecordDeleted},
 		{"session expired", playSessionExpired},
 		{"session expired, nobody else", playSessionExpiredAlone},
+		{"session ends", playSessionEnds},
 		{"stop hands over", playStop},
 		{"cut off and back", playCutOff},
 		{"holder dies", playHolderDies},
@@ -195,6 +204,9 @@ func playHolderDies(t *testing.T) {
 	a, b, held := c.pair(t, "web")
 	each(a.links, (*proxy).freeze)
 	next := c.holds(t, b, "web")
+	if slices.Contains(c.queue("web"), held.Lock) {
+		t.Error("the lock of the old holder stayed: it could renew")
+	}
 	renewed := c.renewed(held.Lock).at
 	if took := next.begun() - renewed; took > c.wait()+time.Second+late {
 		t.Errorf("taken %s after the last renewal: expected within %s", took, c.wait()+time.Second)
@@ -211,8 +223,11 @@ func (c *electorate) expire(t testing.TB, d *director) {
 	t.Helper()
 	path := c.tree.Director(d.node)
 	eventually(t, patient, "an ephemeral of the session", func() bool {
-		_, err := d.session.Create(context.Background(), path, nil, Ephemeral)
-		return err == nil
+		if _, err := d.session.Create(context.Background(), path, nil, Ephemeral); err != nil && !errors.Is(err, ErrNodeExists) {
+			return false
+		}
+		_, ok, err := c.s.Exists(context.Background(), path) // the operator's server may lag
+		return err == nil && ok
 	})
 	each(d.links, (*proxy).freeze)
 	eventually(t, 2*patient, "the session's end", func() bool {
@@ -256,6 +271,31 @@ func playSessionExpiredAlone(t *testing.T) {
 		t.Error("a receipt although the lock was gone")
 	}
 	c.tidy(t, "web", a)
+}
+
+// What the session learns of its end, the machine learns at once: it does not
+// hold on until the deadline.
+func playSessionEnds(t *testing.T) {
+	timing := election.Timing{Lease: 6 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1}
+	c := elect(t, timing, Config{}, "web")
+	a := c.start(t, "a")
+	held := c.holds(t, a, "web")
+	set := func(id int64, connected bool) {
+		a.session.mu.Lock()
+		defer a.session.mu.Unlock()
+		a.session.state.ID, a.session.state.Connected = id, connected
+		for sub := range a.session.subs {
+			sub.signal()
+		}
+	}
+	id := a.session.State().ID
+	set(0, false) // as after go-zk's event of the expiry
+	eventually(t, patient, "a fence", func() bool { return c.span(held.Holding).fence != 0 })
+	if s := c.span(held.Holding); s.reason != "the ZooKeeper session expired" {
+		t.Errorf("fenced because %q", s.reason)
+	}
+	set(id, true)
+	c.follows(t, held)
 }
 
 // A waiter whose session expires queues anew in the next one.
@@ -383,6 +423,20 @@ func playSpoiled(t *testing.T) {
 	if next := c.follows(t, spoiled); next.Epoch != spoiled.Epoch+1 {
 		t.Errorf("epoch %d after %d: taken from a record not understood", next.Epoch, spoiled.Epoch)
 	}
+
+	// Written again by hand, as it was: only the renewal can notice.
+	again := c.holds(t, a, "db")
+	data, _, err = c.s.Get(context.Background(), c.tree.Record("db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = must(c.s.Set(context.Background(), c.tree.Record("db"), data, AnyVersion))(t)
+	if next := c.follows(t, again); next.Epoch != again.Epoch+1 {
+		t.Errorf("epoch %d after %d", next.Epoch, again.Epoch)
+	}
+	if s := c.span(again.Holding); !strings.Contains(s.reason, "the record was changed by another") {
+		t.Errorf("fenced because %q", s.reason)
+	}
 	if s := c.span(kept.Holding); s.fence != 0 || s.until < boottime.Now() {
 		t.Errorf("the other group was fenced: %+v", s)
 	}
@@ -466,29 +520,55 @@ func playLateReplies(t *testing.T) {
 // An acquisition whose reply is lost is found in the record: the director
 // renews first and answers then.
 func playAcquiredUnheard(t *testing.T) {
-	c := elect(t, short(), Config{}, "web")
+	timing := election.Timing{Lease: 3 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1}
+	c := elect(t, timing, Config{}, "one", "two", "three")
 	a := c.start(t, "a", paused)
-	c.waits(t, a, "web")
-	each(a.links, (*proxy).freezeReplies)
-	a.groups[0].Paused = false
-	a.elector.Configure(a.groups)
-	eventually(t, patient, "the record names the director", func() bool {
-		h := c.history("web")
-		return h[len(h)-1].State == election.StateHolding
-	})
-	h := c.history("web")
-	taken := h[len(h)-1]
-	if s, ok := c.answering("web"); ok {
+	for i, group := range c.groups {
+		for _, g := range c.groups[i:] { // nothing is under way but slow polls
+			eventually(t, patient, "the own lock is seen", func() bool {
+				s := a.status(g)
+				return slices.ContainsFunc(s.Queue, func(q election.QueueEntry) bool { return q.Lock == s.Lock })
+			})
+		}
+		each(a.links, (*proxy).freezeReplies)
+		a.groups[i].Paused = false
+		a.elector.Configure(a.groups)
+		var taken written
+		eventually(t, patient, "the reply is given up", func() bool {
+			h := c.history(group)
+			taken = h[len(h)-1]
+			return !a.session.State().Connected
+		})
+		if taken.State != election.StateHolding { // it was the reply to something else
+			each(a.links, (*proxy).thaw)
+			continue
+		}
+		c.adopts(t, a, group, taken)
+		return
+	}
+	t.Error("no acquisition whose reply was lost")
+}
+
+func (c *electorate) adopts(t testing.TB, a *director, group string, taken written) {
+	t.Helper()
+	if s, ok := c.answering(group); ok {
 		t.Errorf("answers without a reply: %+v", s)
 	}
-	eventually(t, patient, "the client gives the reply up", func() bool { return !a.session.State().Connected })
 	each(a.links, (*proxy).thaw)
-	s := c.holds(t, a, "web")
+	s := c.holds(t, a, group)
 	if s.Lock != taken.Lock || s.Epoch != taken.Epoch {
 		t.Errorf("%+v, but the record said %+v", s.Holding, taken.Record)
 	}
-	if sent := s.deadline - c.timing.Lease; sent <= taken.at {
-		t.Errorf("the lease counts from %s before the acquisition was seen: it was not renewed first", taken.at-sent)
+	// The acquisition and each renewal made a version of the lock; only the
+	// renewals may have led to grants.
+	eventually(t, patient, "two grants", func() bool { return len(c.span(s.Holding).grants) > 1 })
+	n := len(c.span(s.Holding).grants)
+	if err := c.s.Sync(context.Background(), c.tree.Root()); err != nil {
+		t.Fatal(err)
+	}
+	lock, _, err := c.s.Exists(context.Background(), c.tree.Lock(group, s.Lock))
+	if err != nil || int(lock.Version) <= n {
+		t.Errorf("%d grants after %d commits (%v): it was not renewed first", n, lock.Version, err)
 	}
 }
 

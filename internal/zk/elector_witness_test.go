@@ -43,6 +43,7 @@ type span struct {
 	deadline time.Duration // of the newest grant
 	until    time.Duration // the deadline, or the moment of the fence
 	fence    time.Duration // when Fence was called, 0 if it was not
+	reason   string        // of the fence
 	fenced   bool          // verified
 }
 
@@ -110,7 +111,7 @@ func (w *witness) granted(x *executor, g election.Grant) {
 }
 
 // fence notes the order to fence.
-func (w *witness) fence(x *executor, h election.Holding) {
+func (w *witness) fence(x *executor, h election.Holding, reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.find(h)
@@ -121,7 +122,7 @@ func (w *witness) fence(x *executor, h election.Holding) {
 	if s.fence != 0 {
 		w.breach("%s: fence of %+v ordered twice", x.node, h)
 	}
-	s.fence = boottime.Now()
+	s.fence, s.reason = boottime.Now(), reason
 }
 
 // fenced notes that the executor verifiably stopped. It comes before the
@@ -262,7 +263,7 @@ type executor struct {
 func (x *executor) Grant(g election.Grant) { x.w.granted(x, g) }
 
 func (x *executor) Fence(f election.Fence) {
-	x.w.fence(x, f.Holding)
+	x.w.fence(x, f.Holding, f.Reason)
 	x.w.mu.Lock()
 	acks := x.acks
 	x.w.mu.Unlock()
