@@ -87,3 +87,19 @@ func must(err error) {
 		panic(err)
 	}
 }
+
+// checksummed fills in the checksum of ICMPv6 (RFC 4443, 2.3).
+func checksummed(p []byte) []byte {
+	payload := p[40:]
+	sum := uint32(len(payload)) + icmpv6
+	for _, part := range [][]byte{p[8:40], payload} {
+		for i := 0; i+1 < len(part); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(payload[2:], ^uint16(sum))
+	return p
+}
