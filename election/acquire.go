@@ -69,6 +69,9 @@ func (g *group) wantAcquire(now time.Duration) bool {
 		if r.Outcome != OutcomeOK {
 			g.tried = g.tried || r.Outcome == OutcomeUnknown
 			g.again(at)
+			if r.Outcome == OutcomeConflict { // our server may lag behind the change that caused it
+				g.nextObserve = at + conflictPause
+			}
 			return
 		}
 		g.view.changed = max(g.view.changed, r.RecordZxid)

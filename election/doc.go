@@ -22,7 +22,8 @@
 //
 //   - A Txn is atomic and linearizable: all of its operations commit at one
 //     instant between Send and Reply, or none does. If the reply is lost
-//     (OutcomeUnknown) it may commit at any later time, or never.
+//     (OutcomeUnknown) it may commit at any later time, or never, even against
+//     a record that was deleted and made anew meanwhile.
 //   - An Observe reads, in this order and within one session: the queue's
 //     version (when asked for), the record, the queue's children, the lock that
 //     the record names. Reads may be stale, but within a session they never go

@@ -224,7 +224,7 @@ func (g *group) troubleSeen() (text, reason string) {
 	switch {
 	case g.view.problem != "":
 		return "not acquiring: the record is not understood", g.view.problem
-	case g.phase != PhaseHolding && r.State == StateHolding && r.Node == g.m.cfg.Node && r.HostID != g.m.cfg.Host:
+	case g.phase != PhaseHolding && r.State == StateHolding && r.Node == g.m.cfg.Node && r.elsewhere(g.m.cfg.Host):
 		return "another machine holds under this director's node name", fmt.Sprintf("machine-id %s; give each director its own `node`", r.MachineID)
 	case !g.view.queue && !g.view.exists && g.ineligible() == "":
 		return "the group is not in ZooKeeper", "neither queue nor record exist; run `zklvs apply` with the group's document"
@@ -235,7 +235,7 @@ func (g *group) troubleSeen() (text, reason string) {
 // observedWaiting notices that the own lock is gone, or that an acquisition
 // whose reply was lost has come true: then renew first and answer after.
 func (g *group) observedWaiting(now time.Duration) {
-	if _, ok := g.view.find(g.lock); !ok {
+	if !g.view.queued(g.lock) {
 		g.m.note(Note{Group: g.name, Text: "our waiting lock is gone", Reason: "queueing anew", Trouble: true})
 		g.leave()
 		return
@@ -254,7 +254,7 @@ func (g *group) forgetGoneLocks() {
 	for _, seen := range []map[string]bool{g.stepped, g.handed} {
 		for name := range seen {
 			if n, err := ParseLockName(name); err == nil {
-				if _, ok := g.view.find(n); !ok {
+				if !g.view.queued(n) {
 					delete(seen, name)
 				}
 			}

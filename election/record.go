@@ -41,6 +41,12 @@ func (h HostID) complete() bool {
 	return h.MachineID != "" && h.BootID != "" && h.NetnsCookie != 0
 }
 
+// elsewhere reports whether two identities cannot be lives of one host: another
+// machine, or another network namespace of the same boot.
+func (h HostID) elsewhere(o HostID) bool {
+	return h.MachineID != o.MachineID || h.BootID == o.BootID && h.NetnsCookie != o.NetnsCookie
+}
+
 // Record is a group's one persistent znode `leader`, written only by
 // compare-and-set on its version. The znode holds one JSON object.
 type Record struct {

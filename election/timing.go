@@ -20,6 +20,9 @@ const (
 	rankStep = time.Second
 	// chosenHeadStart is what all others leave to the director named in released_to.
 	chosenHeadStart = time.Second
+	// conflictPause is how long a waiter leaves its server to catch up after an
+	// acquisition that was refused.
+	conflictPause = 50 * time.Millisecond
 	// sessionSlack is what a session timeout must leave over lease and renewal.
 	sessionSlack = 500 * time.Millisecond
 )
@@ -71,8 +74,9 @@ func (t Timing) CheckSession(timeout time.Duration) error {
 	if timeout >= need {
 		return nil
 	}
+	const shown = 100 * time.Millisecond
 	return fmt.Errorf("lease %v is too long for the session timeout of %v that ZooKeeper granted: it needs %v; shorten `lease` in the cluster's document, or raise zookeeper.session_timeout here and maxSessionTimeout in zoo.cfg",
-		t.Lease, timeout, t.sessionFor())
+		t.Lease, timeout, (t.sessionFor() + shown - 1).Truncate(shown))
 }
 
 // WarnSession returns what a session timeout costs, "" if nothing. A crashed

@@ -131,13 +131,9 @@ func (v *view) situationNow() situation {
 	return s
 }
 
-// find returns the lock of that name in the queue.
-func (v *view) find(name LockName) (waiter, bool) {
-	i := slices.IndexFunc(v.locks, func(w waiter) bool { return w.LockName == name })
-	if i < 0 {
-		return waiter{}, false
-	}
-	return v.locks[i], true
+// queued reports whether the lock is in the queue.
+func (v *view) queued(name LockName) bool {
+	return slices.ContainsFunc(v.locks, func(w waiter) bool { return w.LockName == name })
 }
 
 // rank returns how many waiters are ahead of the lock; the holder is none.

@@ -30,6 +30,9 @@ A DOCUMENT is cluster, groups, services, groups/NAME or services/NAME.`,
 			if err != nil {
 				return err
 			}
+			if !snap.Exists() {
+				return fmt.Errorf("cluster %q is not in ZooKeeper (%s): store its documents with `zklvs apply -f FILE`", c.local.Cluster, c.tree.Root())
+			}
 			docs, err := selectDocuments(snap.Data(), names)
 			if err != nil {
 				return err

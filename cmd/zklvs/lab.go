@@ -184,7 +184,7 @@ func labServeCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			c, err := demo.Start(cmd.Context(), demo.Options{Zklvs: exe, Progress: func(format string, a ...any) {
-				fmt.Fprintln(out, fmt.Sprintf(format, a...)) //nolint:errcheck // progress, for people
+				_, _ = fmt.Fprintf(out, format+"\n", a...) // progress, for people
 			}})
 			defer func() { err = errors.Join(err, c.Close()) }()
 			if err != nil {

@@ -167,10 +167,9 @@ func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	}
 	p.documents = zk.NewDocuments(zk.NewStore(p.others, p.tree), log)
 	p.publisher = zk.NewPublisher(p.others, log)
-	if err = p.kernel(); err != nil {
-		return p, err
+	if err = p.kernel(); err == nil {
+		err = p.join()
 	}
-	err = p.join()
 	return p, err
 }
 

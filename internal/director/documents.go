@@ -16,6 +16,7 @@ type documents struct {
 	raw      map[string][]byte          // as last seen in ZooKeeper
 	good     map[string]*spec.Documents // the newest understood version of each
 	spec     *spec.Spec                 // the newest set that passed all checks
+	whole    bool                       // spec is one, not only what fitted together
 	problems []string
 }
 
@@ -43,20 +44,49 @@ func (d *documents) load(raw map[string][]byte) (changed bool) {
 	return true
 }
 
-// settle puts the set in force if its documents fit together.
+// settle puts the set in force if its documents fit together. Else the last
+// whole set stays; in a life that has seen none, what fits together without the
+// documents at fault is better than nothing.
 func (d *documents) settle() {
-	merged, err := spec.Merge(slices.Collect(maps.Values(d.good))...)
+	sp, err := assemble(d.good)
 	if err == nil {
-		sp := merged.Spec()
-		if err = sp.Check(); err == nil {
-			d.spec = sp
-			return
-		}
+		d.spec, d.whole = sp, true
+		return
 	}
 	d.problems = append(d.problems, lines(err)...)
-	if d.spec == nil { // nothing good was ever seen: hold nothing
-		d.spec = &spec.Spec{Cluster: spec.DefaultCluster()}
+	if !d.whole {
+		d.spec = whatFits(d.good, err)
 	}
+}
+
+func assemble(docs map[string]*spec.Documents) (*spec.Spec, error) {
+	merged, err := spec.Merge(slices.Collect(maps.Values(docs))...)
+	if err != nil {
+		return nil, err
+	}
+	sp := merged.Spec()
+	return sp, sp.Check()
+}
+
+// whatFits leaves out the documents at fault, and those at fault without them.
+func whatFits(docs map[string]*spec.Documents, err error) *spec.Spec {
+	docs = maps.Clone(docs)
+	for err != nil {
+		before := len(docs)
+		var faults spec.Errors
+		errors.As(err, &faults)
+		for _, f := range faults {
+			delete(docs, f.Document)
+		}
+		if len(docs) == before { // nobody to blame
+			break
+		}
+		var sp *spec.Spec
+		if sp, err = assemble(docs); err == nil {
+			return sp
+		}
+	}
+	return &spec.Spec{Cluster: spec.DefaultCluster()}
 }
 
 // lines splits an error of the documents into its problems.

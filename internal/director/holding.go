@@ -17,6 +17,10 @@ import (
 // fenceRetry is the pause between two tries to remove an address.
 const fenceRetry = 50 * time.Millisecond
 
+// maxFailures is how many renewals of the addresses may fail in a row before the
+// group is given up: a holder whose addresses expire serves nobody.
+const maxFailures = 2
+
 // holding carries out one group's grants and fences, in a goroutine of its own
 // so that the election is never kept waiting and groups do not wait for each other.
 type holding struct {
@@ -31,8 +35,9 @@ type holding struct {
 	dirty bool        // vips differs from what was bound
 
 	// Only the worker uses these.
-	holds election.Holding
-	bound bool
+	holds    election.Holding
+	bound    bool
+	failures int // renewals of the addresses that failed in a row
 }
 
 // Grant implements zk.Executor. It returns at once.
@@ -139,13 +144,15 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 	}
 	switch {
 	case err == nil && !h.bound:
-		h.bound = true
+		h.bound, h.failures = true, 0
 		h.d.log.Info("answering", zap.String(logfield.Group, h.group), zap.Uint64(logfield.Epoch, g.Holding.Epoch),
 			zap.Duration(logfield.Took, h.d.cfg.Now()-begun))
 	case err == nil:
+		h.failures = 0
 	case errors.Is(err, fence.ErrFenced), errors.Is(err, fence.ErrLeaseOver):
 		h.bound = false // the election orders the fence by itself
-	case h.bound && !dirty:
+	case h.bound && !dirty && h.failures < maxFailures:
+		h.failures++
 		h.d.log.Error("renewing the addresses failed", zap.String(logfield.Group, h.group), zap.Error(err))
 	default:
 		h.d.cannotCarry(h.group, g.Holding, err)

@@ -103,7 +103,7 @@ func (a *Agent) load() (state, error) {
 // What is written to and removed from the system comes from here: nothing but
 // the two sysctls of an interface, and numbers.
 var (
-	sysctlName  = regexp.MustCompile(`^conf/([!-.0-~]{1,15})/(arp_ignore|arp_announce)$`)
+	sysctlName  = regexp.MustCompile(`^conf/([!-\.0-~]{1,15})/(arp_ignore|arp_announce)$`)
 	sysctlValue = regexp.MustCompile(`^[0-9]{1,3}$`)
 )
 
@@ -126,7 +126,7 @@ func parseState(data []byte) (state, error) {
 	}
 	for _, v := range s.Sysctls {
 		m := sysctlName.FindStringSubmatch(v.Name)
-		if m == nil || m[1] == "." || m[1] == ".." || !sysctlValue.MatchString(v.Found) {
+		if len(m) == 0 || m[1] == "." || m[1] == ".." || !sysctlValue.MatchString(v.Found) {
 			return state{}, fmt.Errorf("sysctl %.60q with value %.20q", v.Name, v.Found)
 		}
 	}

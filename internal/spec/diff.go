@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,7 +45,7 @@ func Diff(before, after map[string][]byte) []Change {
 			c.Kind = Added
 		case !wanted:
 			c.Kind = Removed
-		case string(a) == string(b):
+		case bytes.Equal(a, b):
 			c.Kind = Unchanged
 		}
 		if c.Kind != Unchanged {

@@ -176,7 +176,7 @@ func seconds(dst *time.Duration, hi time.Duration) codec {
 		before := *dst
 		decode(v)
 		if *dst%time.Second != 0 {
-			v.failf("%s is no whole number of seconds; expected one, such as %s", FormatDuration(*dst), FormatDuration((*dst).Truncate(time.Second)+time.Second))
+			v.failf("%s is no whole number of seconds; expected one, such as %s", FormatDuration(*dst), FormatDuration(dst.Truncate(time.Second)+time.Second))
 			*dst = before
 		}
 	}

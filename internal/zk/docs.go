@@ -25,10 +25,10 @@ const (
 	noVersion   = -1 // the version of a spec znode that is not there
 )
 
-// ErrConflict: the documents are not the ones that the apply started from.
+// ErrConflict says that the documents are not the ones that the apply started from.
 var ErrConflict = errors.New("the documents were changed meanwhile: read them again and repeat")
 
-// ErrTooMuch: there is more under spec than a director takes.
+// ErrTooMuch says that there is more under spec than a director takes.
 var ErrTooMuch = errors.New("too many documents")
 
 // Document is one stored document.

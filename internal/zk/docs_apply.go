@@ -1,6 +1,7 @@
 package zk
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -184,7 +185,7 @@ func rank(path string) int {
 func (st *Store) docOp(base Snapshot, c Change) (Op, bool) {
 	old, ok := base.Documents[c.Path]
 	switch {
-	case c.Delete && !ok, !c.Delete && ok && string(old.Data) == string(c.Data):
+	case c.Delete && !ok, !c.Delete && ok && bytes.Equal(old.Data, c.Data):
 		return Op{}, false
 	case c.Delete:
 		return OpDelete(st.path(c.Path), old.Version), true

@@ -1,6 +1,7 @@
 package zk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -166,7 +167,7 @@ func (p *Publisher) plan(ctx context.Context, session int64) (todo []task, block
 			return todo, blocked, nil
 		}
 		h, ok := p.have[path]
-		if ok && !h.doubt && string(h.data) == string(data) {
+		if ok && !h.doubt && bytes.Equal(h.data, data) {
 			continue
 		}
 		t := task{path: path, ops: []Op{write(path, data, ok)}, then: &held{data: data}}

@@ -1,6 +1,7 @@
 package zk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -257,7 +258,7 @@ func (d *Documents) readLists(ctx context.Context) error {
 }
 
 func (d *Documents) publish(snap Snapshot) {
-	same := func(a, b Document) bool { return a.Version == b.Version && string(a.Data) == string(b.Data) }
+	same := func(a, b Document) bool { return a.Version == b.Version && bytes.Equal(a.Data, b.Data) }
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known && d.snap.Revision == snap.Revision && d.snap.Note == snap.Note && d.snap.version == snap.version &&

@@ -198,6 +198,7 @@ func (s *Session) replyTimeout(granted time.Duration) time.Duration {
 // printf turns go-zk's log into debug lines.
 type printf struct{ log *zap.SugaredLogger }
 
+// Printf implements go-zk's Logger.
 func (p printf) Printf(format string, args ...any) { p.log.Debugf("go-zk: "+format, args...) }
 
 // Subscription is one consumer's view of what changes: the state, and the

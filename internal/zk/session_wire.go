@@ -72,9 +72,14 @@ func newWire(c net.Conn, no uint64, owner wireOwner, until time.Time) *wire {
 	return &wire{Conn: c, no: no, owner: owner, until: until}
 }
 
-// The deadlines that go-zk asks for are not the ones that apply.
-func (w *wire) SetDeadline(time.Time) error      { return nil }
-func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+// SetDeadline does nothing: the deadlines that go-zk asks for are not the ones
+// that apply.
+func (w *wire) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing, as SetDeadline.
+func (w *wire) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing, as SetDeadline.
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // handshake is what was granted, or false while the handshake lasts.
