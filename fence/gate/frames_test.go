@@ -47,8 +47,23 @@ func ipv4(source, destination netip.Addr, fragment uint16, options ...byte) []by
 	p = append(p, 64, 17, 0, 0)
 	p = append(append(p, source.AsSlice()...), destination.AsSlice()...)
 	p = append(append(p, options...), 0, 53, 0, 53, 0, 12, 0, 0, 'd', 'a', 't', 'a')
+	header := p[:20+len(options)]
 	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+	binary.BigEndian.PutUint16(p[10:], ^sum16(0, header))
 	return p
+}
+
+// sum16 is the sum of the Internet checksum (RFC 1071).
+func sum16(start uint32, parts ...[]byte) uint16 {
+	for _, part := range parts {
+		for i := 0; i+1 < len(part); i += 2 {
+			start += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	for start > 0xffff {
+		start = start>>16 + start&0xffff
+	}
+	return uint16(start)
 }
 
 // ipv6 makes a packet whose payload begins with a header of type next.
@@ -91,15 +106,6 @@ func must(err error) {
 // checksummed fills in the checksum of ICMPv6 (RFC 4443, 2.3).
 func checksummed(p []byte) []byte {
 	payload := p[40:]
-	sum := uint32(len(payload)) + icmpv6
-	for _, part := range [][]byte{p[8:40], payload} {
-		for i := 0; i+1 < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	binary.BigEndian.PutUint16(payload[2:], ^uint16(sum))
+	binary.BigEndian.PutUint16(payload[2:], ^sum16(uint32(len(payload))+icmpv6, p[8:40], payload))
 	return p
 }

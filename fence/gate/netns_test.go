@@ -102,8 +102,11 @@ func (l *lan) move(name string) {
 // in runs do in a namespace, and comes back.
 func (l *lan) in(ns netns.NsHandle, do func()) {
 	l.t.Helper()
+	before, err := netns.Get()
+	must(err)
+	defer before.Close()
 	must(netns.Set(ns))
-	defer func() { must(netns.Set(l.server)) }()
+	defer func() { must(netns.Set(before)) }()
 	do()
 }
 
@@ -300,3 +303,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+func other(a string) netip.Addr { return netip.MustParseAddr(a) }

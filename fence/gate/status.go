@@ -110,17 +110,22 @@ func Remove() error {
 func removeFrom(h *netlink.Handle, l netlink.Link) error {
 	had, others := false, 0
 	for _, p := range parents {
-		k, err := filters(h, l, p.parent)
+		before, err := filters(h, l, p.parent)
 		if err != nil {
 			return err
 		}
-		others += k.others
-		if k.ours == nil {
+		others += before.others
+		if before.ours == nil {
 			continue
 		}
 		had = true
-		if err := h.FilterDel(filter(l, p.parent, -1)); err != nil && !missing(err) {
-			return fmt.Errorf("remove filter: %w", err)
+		delErr := h.FilterDel(filter(l, p.parent, -1))
+		after, err := filters(h, l, p.parent)
+		if err != nil {
+			return err
+		}
+		if after.ours != nil { // else it is gone, whoever removed it
+			return fmt.Errorf("%s filter is still there: %w", p.name, delErr)
 		}
 	}
 	if !had || others > 0 {

@@ -7,7 +7,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Supported returns nil if a gate can be had here, by making one: it loads the
@@ -60,9 +59,4 @@ func explainProbe(err error) error {
 		return nil
 	}
 	return explainFilter(err, hook{})
-}
-
-// missing reports whether err says that there was nothing to remove.
-func missing(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || gone(err)
 }
