@@ -68,7 +68,7 @@ func (g *group) wantAcquire(now time.Duration) bool {
 		}
 		if r.Outcome != OutcomeOK {
 			g.tried = g.tried || r.Outcome == OutcomeUnknown
-			g.again(at)
+			g.retryLater(at, r)
 			if r.Outcome == OutcomeConflict { // our server may lag behind the change that caused it
 				g.nextObserve = at + conflictPause
 			}

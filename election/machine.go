@@ -378,7 +378,9 @@ func (m *Machine) renewed(now, sent time.Duration, held []*group, holdings []Hol
 			g.extend(now, sent)
 		case r.Outcome == OutcomeConflict && r.FailedOp/opsPerRenewal == i:
 			g.fence(now, fmt.Sprintf("the renewal was refused: %s", g.renewalRefusal(r)))
-		default: // never proof of anything: try again
+		case r.Outcome == OutcomeUnknown: // never proof of anything: try again at once
+			g.nextRenew = now
+		case r.Outcome == OutcomeConflict: // another group's fault
 			g.nextRenew = now
 		}
 	}

@@ -42,7 +42,7 @@ func (g *group) receipt(now time.Duration) bool {
 		case r.Outcome == OutcomeConflict && r.FailedOp == 1:
 			g.noReceipt(at, "the lock was gone")
 		default: // the record changed, or the outcome is unknown: what does it say now?
-			g.again(at)
+			g.retryLater(at, r)
 		}
 	})
 	return true

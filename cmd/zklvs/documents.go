@@ -6,8 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -116,6 +119,9 @@ func plan(snap zk.Snapshot, applied *spec.Documents, parse error, prune bool) (*
 	if err := spec.JoinErrors(parse, sp.Check()); err != nil {
 		return nil, err
 	}
+	if err := refuseMoves(snap, whole, sp); err != nil {
+		return nil, err
+	}
 	if err := director.Timing(sp.Cluster).Validate(); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", whole.Pos(spec.ClusterPath), err))
 	}
@@ -134,6 +140,36 @@ func plan(snap zk.Snapshot, applied *spec.Documents, parse error, prune bool) (*
 		}
 	}
 	return p, nil
+}
+
+// refuseMoves refuses a VIP that goes from one group to another in one step: the
+// new group's holder could bind it before the old one's has read of it. The
+// groups' records protect each group, not an address that changes groups.
+func refuseMoves(snap zk.Snapshot, whole *spec.Documents, after *spec.Spec) error {
+	owner := map[netip.Addr]string{}
+	for path, data := range snap.Data() {
+		name, isGroup := strings.CutPrefix(path, spec.GroupPath(""))
+		before, err := spec.DecodeGroup(name, data)
+		if !isGroup || err != nil {
+			continue // a document that is not understood binds nothing
+		}
+		for _, v := range before.VIPs {
+			owner[v.Address] = name
+		}
+	}
+	var faults spec.Errors
+	for _, name := range slices.Sorted(maps.Keys(after.Groups)) {
+		for _, v := range after.Groups[name].VIPs {
+			if was := owner[v.Address]; was != "" && was != name {
+				faults = append(faults, spec.Problem{Pos: whole.Pos(spec.GroupPath(name)), Document: spec.GroupPath(name),
+					Text: fmt.Sprintf("group %s: VIP %v belongs to group %s now, and two directors could answer for it while it moves; expected two steps: apply without it, wait until no director has it bound, then apply this", name, v.Address, was)})
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
 }
 
 // decodeStored reads the stored documents that stay.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -109,7 +110,7 @@ func (s *shown) table(w io.Writer) error {
 func (s *shown) clusterTable(t io.Writer) {
 	fmt.Fprintln(t, "GROUP\tVIPS\tHOLDER\tEPOCH\tSINCE\tSTANDBYS")
 	for _, g := range s.Groups {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, g.Since, standbys(g))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, printable(g.Since), standbys(g))
 	}
 	fmt.Fprintln(t, "\nSERVICE\tLISTEN\tGROUP\tSCHED\tFORWARD\tREAL SERVER\tWEIGHT\tSTATE")
 	for _, v := range s.Services {
@@ -126,7 +127,7 @@ func (s *shown) clusterTable(t io.Writer) {
 	}
 	fmt.Fprintln(t, "\nDIRECTOR\tSINCE\tFENCE LAYERS\tFIT")
 	for _, d := range s.Directors {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", d.Node, d.Since, strings.Join(d.FenceLayers, ", "), fitness(d))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", d.Node, printable(d.Since), printable(strings.Join(d.FenceLayers, ", ")), fitness(d))
 	}
 	if len(s.Directors) == 0 {
 		fmt.Fprintln(t, "none: start `zklvs run` on the directors")
@@ -163,7 +164,22 @@ func withError(state, err string) string {
 	if err == "" {
 		return state
 	}
-	return state + ": " + err
+	return state + ": " + printable(err)
+}
+
+// printable makes text out of ZooKeeper safe to show on a terminal.
+func printable(text string) string {
+	const limit = 300
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "..."
+	}
+	return text
 }
 
 func fitness(d director.Presence) string {
@@ -172,7 +188,7 @@ func fitness(d director.Presence) string {
 	}
 	var parts []string
 	for _, group := range slices.Sorted(maps.Keys(d.Unfit)) {
-		parts = append(parts, group+": "+d.Unfit[group])
+		parts = append(parts, printable(group+": "+d.Unfit[group]))
 	}
 	return "no (" + strings.Join(parts, "; ") + ")"
 }

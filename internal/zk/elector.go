@@ -278,7 +278,11 @@ func (e *Elector) observe(ctx context.Context, group string, withQueueVersion bo
 		return o, err
 	}
 	if lock := election.NamedLock(o.Record); lock != "" {
-		s, ok, err := e.Session.ExistsW(ctx, e.Tree.Lock(group, lock))
+		look := e.Session.ExistsW
+		if l, err := election.ParseLockName(lock); err == nil && l.Session == uint64(e.Session.State().ID) {
+			look = e.Session.Exists // our own renewals are no news
+		}
+		s, ok, err := look(ctx, e.Tree.Lock(group, lock))
 		if err != nil {
 			return o, err
 		}
