@@ -30,8 +30,8 @@
 //   - Set is one store to memory shared with the program: no system call, no
 //     lock, no allocation. A thread that is frozen before it stores an old
 //     deadline later than D opens nothing, for deadlines are absolute.
-//   - New takes over the addresses that an earlier life's filters gate, shut;
-//     Ensure replaces those filters in one step each. No packet sees neither.
+//   - New, with CAP_SYS_ADMIN, takes over the addresses that an earlier life's
+//     filters gate, shut. Ensure replaces those filters in one step each. No packet sees neither.
 //   - Filters of others are never touched: ours have a priority, a handle and a
 //     name of their own, and a clsact qdisc that holds others' filters stays.
 //
@@ -46,6 +46,8 @@
 //     priority. Status names the latter two (InterfaceStatus.Ahead).
 //   - Frames sent with PACKET_QDISC_BYPASS or AF_XDP pass no egress filter.
 //   - A packet under way between the program and the wire, or the socket, at D.
+//   - Two Gates in one namespace replace each other's filters: their owner makes
+//     sure that no process of an earlier life is left.
 //   - lo is not gated: this host's own processes always reach the VIP.
 //   - A host that routes or bridges between the holder and its clients cuts them
 //     off while its own gate is shut.

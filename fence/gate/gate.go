@@ -79,7 +79,9 @@ type table struct {
 }
 
 // New loads the program. It gates, shut, what an earlier life's filters in this
-// namespace gate, and attaches nothing.
+// namespace gate, and attaches nothing. To read an earlier life's addresses the
+// kernel demands CAP_SYS_ADMIN; without it a warning is logged, and what is not
+// added before Ensure passes after it.
 //
 // Errors: ErrNotSupported; ErrFull if the earlier life gated more than Capacity.
 func New(c Config) (*Gate, error) {

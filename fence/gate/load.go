@@ -120,11 +120,10 @@ func (l *loaded) close() {
 
 // explain adds what an operator can do.
 func explain(err error) error {
-	var verifier *ebpf.VerifierError
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: needs CAP_NET_ADMIN with CAP_BPF, or CAP_SYS_ADMIN (run as root)", err)
-	case errors.As(err, &verifier), errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
+	case errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("%w: Linux 5.8 or later is needed", err)
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%w: this kernel is built without CONFIG_BPF_SYSCALL", err)
