@@ -77,8 +77,12 @@ func TestAddresses(t *testing.T) {
 	if _, ok := g.Deadline(other4); ok {
 		t.Error("an address that was not added has a deadline")
 	}
+	must(g.Set(vip6, time.Hour))
 	must(g.Drop(vip6))
 	must(g.Add(other4))
+	if d, ok := g.Deadline(other4); d != 0 || !ok {
+		t.Errorf("deadline of an address in another's old slot: %v, %v", d, ok)
+	}
 	if err := g.Exempt(vip4, make([]net.HardwareAddr, 4)...); err == nil {
 		t.Error("four exemptions were taken")
 	}

@@ -31,7 +31,8 @@
 //     lock, no allocation. A thread that is frozen before it stores an old
 //     deadline later than D opens nothing, for deadlines are absolute.
 //   - New, with CAP_SYS_ADMIN, takes over the addresses that an earlier life's
-//     filters gate, shut. Ensure replaces those filters in one step each. No packet sees neither.
+//     filters gate, shut. Ensure replaces those filters in one step each: no
+//     packet meets neither.
 //   - Filters of others are never touched: ours have a priority, a handle and a
 //     name of their own, and a clsact qdisc that holds others' filters stays.
 //
@@ -39,8 +40,11 @@
 //
 //   - An interface that appears later is not gated before Run has seen it, some
 //     milliseconds after it appeared, and never if no process lives. Linux
-//     answers ARP for every address on every interface. Set
-//     net.ipv4.conf.default.arp_ignore=1 before, and a new interface does not.
+//     answers ARP for every address on every interface. With
+//     net.ipv4.conf.default.arp_ignore=1 a new interface answers no ARP for the
+//     VIP; IP packets that reach its MAC all the same are taken in.
+//   - Of the addresses of an earlier life nothing is known without CAP_SYS_ADMIN:
+//     what is not added before Ensure passes after it.
 //   - What runs before clsact is not stopped: XDP, TCX programs that do not end
 //     with TCX_NEXT, and a filter that someone puts ahead of ours at the same
 //     priority. Status names the latter two (InterfaceStatus.Ahead).

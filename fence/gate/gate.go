@@ -63,7 +63,7 @@ type Gate struct {
 	vips   atomic.Pointer[table] // what Set reads; replaced, never changed
 
 	mu     sync.Mutex // guards all changes of addresses
-	free   []uint32   // slots
+	free   []uint32   // slots; the one longest free is used first, for a Set may be under way
 	closed bool
 
 	attaching sync.Mutex // one at a time attaches
@@ -100,7 +100,7 @@ func New(c Config) (*Gate, error) {
 	}
 	g := &Gate{log: c.Logger, now: c.Now, recheck: c.Recheck, kernel: kernel, failing: map[int]string{}}
 	for i := range c.Capacity {
-		g.free = append(g.free, uint32(c.Capacity-1-i))
+		g.free = append(g.free, uint32(i))
 	}
 	g.vips.Store(&table{shared: kernel.shared, slot: map[netip.Addr]uint32{}})
 	if err := g.connect(); err != nil {
@@ -172,12 +172,12 @@ func (g *Gate) add(a netip.Addr) error {
 	if len(g.free) == 0 {
 		return fmt.Errorf("%w: %d are", ErrFull, len(t.slot))
 	}
-	i := g.free[len(g.free)-1]
+	i := g.free[0]
 	t.shared.reset(i)
 	if err := g.kernel.addresses.Put(a.As16(), i); err != nil {
 		return explain(err)
 	}
-	g.free = g.free[:len(g.free)-1]
+	g.free = g.free[1:]
 	slot := maps.Clone(t.slot)
 	slot[a] = i
 	g.vips.Store(&table{shared: t.shared, slot: slot})
@@ -204,7 +204,6 @@ func (g *Gate) Drop(addr netip.Addr) error {
 	slot := maps.Clone(t.slot)
 	delete(slot, a)
 	g.vips.Store(&table{shared: t.shared, slot: slot})
-	t.shared.reset(i)
 	g.free = append(g.free, i)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/zklvs/zklvs/fence/gate"
@@ -191,20 +192,36 @@ func TestKernelGateTakenOff(t *testing.T) {
 		"ip link set s0 down\nip link set s0 name s9\nip link set s9 up\ntc qdisc del dev s9 clsact\nip link set s9 down\nip link set s9 name s0\nip link set s0 up",
 	} {
 		run(t, command)
-		eventually(t, "gated again after "+command, func() bool {
-			all, err := g.Status()
-			must(err)
-			for _, s := range all {
-				if s.Name == "s0" {
-					return s.Ingress && s.Egress
-				}
-			}
-			return false
-		})
+		eventually(t, "gated again after "+command, func() bool { return gated(g, "s0") })
 		if p.asked() {
 			t.Errorf("answers after %s", command)
 		}
 	}
+}
+
+// gated says whether both hooks of an interface have our filters.
+func gated(g *gate.Gate, name string) bool {
+	all, err := g.Status()
+	must(err)
+	for _, s := range all {
+		if s.Name == name {
+			return s.Ingress && s.Egress
+		}
+	}
+	return false
+}
+
+// What the kernel did not report is found by looking.
+func TestKernelGateRecheck(t *testing.T) {
+	newLAN(t)
+	g, err := gate.New(gate.Config{Logger: zap.NewNop(), Now: boottime.Now, Recheck: 10 * time.Millisecond})
+	must(err)
+	t.Cleanup(g.Close)
+	start(t, g)
+	eventually(t, "gated", func() bool { return gated(g, "s0") })
+	other := newGate(t) // a filter that is replaced is no filter that is removed
+	must(other.Ensure())
+	eventually(t, "gated again", func() bool { return gated(g, "s0") })
 }
 
 // The window of an interface that appears: from its being up until Run has seen
@@ -226,7 +243,7 @@ func TestKernelGateNewInterface(t *testing.T) {
 			var worst time.Duration
 			answered := 0
 			for range 10 {
-				window, n := l.newInterface(staging)
+				window, n := l.newInterface(g, staging)
 				worst, answered = max(worst, window), answered+n
 			}
 			t.Logf("10 interfaces that appear up: %d requests answered, at worst until %v after", answered, worst)
@@ -240,7 +257,7 @@ func TestKernelGateNewInterface(t *testing.T) {
 // newInterface moves an interface into the server's namespace and sets it up, in
 // one message, while the client asks for the VIP on the other end. It returns
 // until how long after that message answers came, and how many.
-func (l *lan) newInterface(staging netns.NsHandle) (window time.Duration, answers int) {
+func (l *lan) newInterface(g *gate.Gate, staging netns.NsHandle) (window time.Duration, answers int) {
 	l.t.Helper()
 	var p *prober
 	done := make(chan probe, 1)
@@ -259,6 +276,9 @@ func (l *lan) newInterface(staging netns.NsHandle) (window time.Duration, answer
 		must(moveUp(s1, l.server))
 	})
 	got := <-done
+	if !gated(g, "s1") {
+		l.t.Error("a new interface is not gated")
+	}
 	must(netlink.LinkDel(l.link("s1")))
 	if len(got.answered) == 0 {
 		return 0, 0

@@ -31,7 +31,10 @@ func needGate(t testing.TB) {
 
 func newGate(t testing.TB) *gate.Gate {
 	t.Helper()
-	g, err := gate.New(gate.Config{Logger: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Now: boottime.Now})
+	g, err := gate.New(gate.Config{
+		Logger: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Now: boottime.Now,
+		Recheck: time.Hour, // what the kernel reports must do
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

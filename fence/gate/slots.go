@@ -71,7 +71,7 @@ func (s *shared) exempt(i uint32, macs [maxMACs]uint64) {
 	runtime.KeepAlive(s)
 }
 
-// reset shuts a slot before anything else of it changes.
+// reset shuts a slot that gets a new owner.
 func (s *shared) reset(i uint32) {
 	s.set(i, 0)
 	s.exempt(i, [maxMACs]uint64{})
