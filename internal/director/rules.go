@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,6 +33,8 @@ type rules struct {
 
 	mu   sync.Mutex // guards held
 	held map[string]bool
+
+	opened atomic.Bool // the table is open
 }
 
 func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, log *zap.Logger) *rules {
@@ -133,15 +136,17 @@ func (r *rules) ensure() error {
 		return err
 	}
 	r.tab = tab
+	r.opened.Store(true)
 	return nil
 }
 
-// available reports why IPVS cannot be used here, nil if it can. A pass under
-// way means that it can.
+// available reports why IPVS cannot be used here, nil if it can. It waits for a
+// pass under way only while the table is not open: such passes are short.
 func (r *rules) available() error {
-	if !r.pass.TryLock() {
+	if r.opened.Load() {
 		return nil
 	}
+	r.pass.Lock()
 	defer r.pass.Unlock()
 	return r.ensure()
 }
