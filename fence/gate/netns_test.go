@@ -169,13 +169,13 @@ type prober struct {
 // newProber opens a packet socket on an interface of the thread's namespace.
 func newProber(t testing.TB, iface string) *prober {
 	t.Helper()
-	all := int(uint16(net16(unix.ETH_P_ALL)))
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+	all := net16(unix.ETH_P_ALL)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all))
 	must(err)
 	t.Cleanup(func() { unix.Close(fd) })
 	k, err := netlink.LinkByName(iface)
 	must(err)
-	must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: k.Attrs().Index}))
+	must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: k.Attrs().Index}))
 	return &prober{t: t, fd: fd}
 }
 
@@ -238,15 +238,6 @@ type probe struct {
 func (p probe) newest() (at time.Duration) {
 	for n := range p.answered {
 		at = max(at, p.sent[n])
-	}
-	return at
-}
-
-// first returns when the first request that was answered had been sent.
-func (p probe) first() time.Duration {
-	at := time.Duration(1<<63 - 1)
-	for n := range p.answered {
-		at = min(at, p.sent[n])
 	}
 	return at
 }

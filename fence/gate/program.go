@@ -130,9 +130,9 @@ func (p *program) unique(name string) string {
 }
 
 // load copies size bytes at the network header (or, before that is found, the
-// frame) + at to the stack, from wherever they lie in the skb. It jumps to fail
-// when the packet is shorter.
-func (p *program) load(at, size, stack int32, fail string) {
+// frame) + at to the stack, from wherever they lie in the skb. A packet
+// that is shorter passes.
+func (p *program) load(at, size, stack int32) {
 	p.add(asm.Mov.Reg(asm.R1, regSkb),
 		asm.Mov.Reg(asm.R2, regOffset), asm.Add.Imm(asm.R2, at),
 		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, stack),
@@ -142,7 +142,7 @@ func (p *program) load(at, size, stack int32, fail string) {
 	} else {
 		p.add(asm.Mov.Imm(asm.R5, bpfHdrStartNet), asm.FnSkbLoadBytesRelative.Call())
 	}
-	p.add(asm.JNE.Imm(asm.R0, 0, fail))
+	p.add(asm.JNE.Imm(asm.R0, 0, "pass"))
 }
 
 // findEthernet sets protocol and offset from the frame itself, past VLAN tags.
@@ -160,7 +160,7 @@ func (p *program) findEthernet() {
 }
 
 func (p *program) loadEtherType() {
-	p.load(0, 2, stackHeader, "pass")
+	p.load(0, 2, stackHeader)
 	p.add(asm.LoadMem(regProtocol, asm.RFP, stackHeader, asm.Half))
 }
 
@@ -178,7 +178,7 @@ func (p *program) findNetwork() {
 // whatever options and fragments follow (RFC 791, 3.1).
 func (p *program) ipv4() {
 	const source, destination = stackHeader, stackHeader + 4
-	p.label("ipv4").load(12, 8, stackHeader, "pass")
+	p.label("ipv4").load(12, 8, stackHeader)
 	if p.direction == ingress {
 		p.checkIPv4(destination, true, "pass")
 		return
@@ -199,20 +199,20 @@ func (p *program) jumpIfOwn(to string) {
 // announcement) is nothing that this host could answer.
 func (p *program) arp() {
 	const sender, target = stackHeader + 8, stackHeader + 12
-	p.label("arp").load(0, 8, stackHeader, "pass")
+	p.label("arp").load(0, 8, stackHeader)
 	p.add(asm.LoadMem(asm.R1, asm.RFP, stackHeader+2, asm.Half),
 		asm.JNE.Imm(asm.R1, net16(unix.ETH_P_IP), "pass"),
 		asm.LoadMem(asm.R1, asm.RFP, stackHeader+5, asm.Byte),
 		asm.JNE.Imm(asm.R1, 4, "pass"),
 		asm.LoadMem(regProtocol, asm.RFP, stackHeader+4, asm.Byte), // the hardware address's length
 		asm.Add.Reg(regOffset, regProtocol))
-	p.load(8, 4, sender, "pass")
+	p.load(8, 4, sender)
 	if p.direction == egress {
 		p.checkIPv4(sender, false, "pass")
 		return
 	}
 	p.add(asm.Add.Reg(regOffset, regProtocol))
-	p.load(12, 4, target, "pass")
+	p.load(12, 4, target)
 	p.add(asm.LoadMem(asm.R1, asm.RFP, sender, asm.Word),
 		asm.LoadMem(asm.R2, asm.RFP, target, asm.Word),
 		asm.JEq.Reg(asm.R1, asm.R2, "pass"))
@@ -222,7 +222,7 @@ func (p *program) arp() {
 // ipv6 looks at source and destination (RFC 8200, 3), then for ND.
 func (p *program) ipv6() {
 	const source, destination = stackHeader + 8, stackHeader + 24
-	p.label("ipv6").load(0, 40, stackHeader, "pass")
+	p.label("ipv6").load(0, 40, stackHeader)
 	if p.direction == ingress {
 		p.check(destination, true, "icmpv6")
 	} else {
@@ -246,7 +246,7 @@ func (p *program) findICMPv6() {
 			p.add(asm.JEq.Imm(regProtocol, h, extension))
 		}
 		p.add(asm.Ja.Label("pass"))
-		p.label(extension).load(0, 2, stackNext, "pass")
+		p.label(extension).load(0, 2, stackNext)
 		p.add(asm.LoadMem(regProtocol, asm.RFP, stackNext, asm.Byte),
 			asm.LoadMem(asm.R1, asm.RFP, stackNext+1, asm.Byte),
 			asm.Add.Imm(asm.R1, 1), asm.LSh.Imm(asm.R1, 3), // in units of 8 bytes, not counting the first
@@ -258,7 +258,7 @@ func (p *program) findICMPv6() {
 // neighbor gates solicitations for a VIP in, advertisements of it out, and out
 // also the solicitations of duplicate address detection (RFC 4862, 5.4.2).
 func (p *program) neighbor(source int16) {
-	p.label("found_icmpv6").load(0, 24, stackND, "pass")
+	p.label("found_icmpv6").load(0, 24, stackND)
 	p.add(asm.LoadMem(asm.R1, asm.RFP, stackND, asm.Byte))
 	if p.direction == ingress {
 		p.add(asm.JNE.Imm(asm.R1, neighborSolicit, "pass"))

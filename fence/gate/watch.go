@@ -61,7 +61,7 @@ func (g *Gate) follow(ctx context.Context) error {
 		msgs, _, err := g.changes.Receive()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the socket was closed for that
 		case err != nil && g.vips.Load() == nil:
 			return fmt.Errorf("watch interfaces: %w", ErrClosed)
 		case errors.Is(err, unix.ENOBUFS): // some were lost
