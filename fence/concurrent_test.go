@@ -138,7 +138,7 @@ func TestHostProperties(t *testing.T) {
 					t.Fatalf("bind under the fenced %s: %v", hold.Lock, err)
 				}
 			case 2:
-				err = h.Extend(hold, deadline)
+				_ = h.Extend(hold, deadline) // refused or not: agree looks at what is there
 			case 3:
 				if err := h.Fence(hold, "test"); err != nil {
 					t.Fatal(err)
@@ -150,13 +150,13 @@ func TestHostProperties(t *testing.T) {
 					}
 				}
 			}
-			agree(t, h, k, c)
+			agree(t, h, k)
 		}
 	})
 }
 
 // agree checks that every address in the table is one that the Host says it bound.
-func agree(t *rapid.T, h *fence.Host, k fence.Kernel, c *clock) {
+func agree(t *rapid.T, h *fence.Host, k fence.Kernel) {
 	table, err := k.Addresses()
 	if err != nil {
 		t.Fatal(err)

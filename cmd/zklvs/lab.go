@@ -102,11 +102,14 @@ func bringUp(cmd *cobra.Command, dir string) error {
 		return err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Wait() }()
+	go func() {
+		ended <- server.Wait()
+		close(ended)
+	}()
 	if err := waitUp(cmd, dir, ended); err != nil {
 		// SIGTERM lets the wrapper end everything that it started
 		if kill := server.Process.Signal(syscall.SIGTERM); kill == nil {
-			<-ended
+			waitClosed(ended)
 		}
 		return err
 	}
@@ -145,6 +148,13 @@ func waitGone(ctx context.Context, dir string) error {
 		}
 		return err
 	})
+}
+
+// waitClosed waits for the end of the server; why it ended is known better.
+func waitClosed(ended <-chan error) {
+	for open := true; open; {
+		_, open = <-ended
+	}
 }
 
 // waitUp shows the server's log until the lab is up.

@@ -65,7 +65,8 @@ func assemble(docs map[string]*spec.Documents) (*spec.Spec, error) {
 		return nil, err
 	}
 	sp := merged.Spec()
-	return sp, sp.Check()
+	err = sp.Check()
+	return sp, err
 }
 
 // whatFits leaves out the documents at fault, and those at fault without them.

@@ -151,7 +151,7 @@ func TestKernelWire(t *testing.T) {
 		if !l.ask(t, netip.MustParseAddr("192.168.150.12")) {
 			t.Error("ARP for the real server's own address is not answered")
 		}
-		ip(t, fmt.Sprintf("neighbour replace %v lladdr %v dev client0", vipA, l.mac))
+		ip(t, fmt.Sprintf("neigh replace %v lladdr %v dev client0", vipA, l.mac))
 		frames := listenARP(t, "client0")
 		c, err := net.DialTimeout("tcp4", vipA.String()+":80", 3*time.Second)
 		must(t, err)

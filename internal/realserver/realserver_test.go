@@ -165,7 +165,7 @@ func TestDownLeavesWhatWasThere(t *testing.T) {
 func TestOrder(t *testing.T) {
 	b := newBench(t)
 	before := b.snapshot(t)
-	b.kernel.Hook = func(op string, a fence.Address) error {
+	b.kernel.Hook = func(op string, _ fence.Address) error {
 		switch op {
 		case "dump":
 			if _, err := os.Stat(b.state); err != nil {

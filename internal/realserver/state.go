@@ -103,7 +103,7 @@ func (a *Agent) load() (state, error) {
 // What is written to and removed from the system comes from here: nothing but
 // the two sysctls of an interface, and numbers.
 var (
-	sysctlName  = regexp.MustCompile(`^conf/([!-\.0-~]{1,15})/(arp_ignore|arp_announce)$`)
+	sysctlName  = regexp.MustCompile(`^conf/([^/\s[:cntrl:]]{1,15})/(arp_ignore|arp_announce)$`)
 	sysctlValue = regexp.MustCompile(`^[0-9]{1,3}$`)
 )
 

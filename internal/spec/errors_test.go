@@ -98,13 +98,13 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"path", in("    check: {http: {path: \"/ HTTP/1.1\\nX: y\"}}\n"), `f.yaml:7: services.s.check.http.path: "/ HTTP/1.1·X: y" is no path; expected one that begins with / and has no blanks, such as /health`},
 
 	// many at once, sorted
-	{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistance: 1\ngroups:\n  web:\n    vips: 1\n",
+	{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistenc: 1\ngroups:\n  web:\n    vips: 1\n",
 		`f.yaml:3: services.s.group: "Web" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit
 f.yaml:4: services.s.forward: "drr" is no forwarding method; expected one of dr, tun, nat (did you mean "dr"?)
 f.yaml:5: services.s.listen: "x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp
 f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port, such as 192.168.150.12:80
 f.yaml:6: services.s.real_servers[0].weight: -1 is out of range; expected a whole number from 0 to 65535
-f.yaml:7: services.s: unknown key "persistance"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "persistence"?)
+f.yaml:7: services.s: unknown key "persistenc"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "persistence"?)
 f.yaml:10: groups.web.vips: is 1; expected a list of IPv4 addresses`},
 }
 

@@ -171,7 +171,8 @@ func visible(s string) bool {
 // checkHost accepts a host name or address.
 func checkHost(h string) error {
 	bad := h == "" || len(h) > 253 || strings.ContainsFunc(h, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(".-_", c))
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		return !letter && !strings.ContainsRune(".-_", c)
 	})
 	if bad {
 		return fmt.Errorf("%q is no host; expected a host name or an address", printable(h))

@@ -63,7 +63,8 @@ func (r *reader) parse(data []byte, lim limits) ast.Node {
 
 // syntax reports an error of the YAML parser with its line and a remedy.
 func (r *reader) syntax(err error) {
-	line, message := 1, ""
+	line := 1
+	var message string
 	var syntax *yaml.SyntaxError
 	if !errors.As(err, &syntax) {
 		message = err.Error()

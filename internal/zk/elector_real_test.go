@@ -60,7 +60,7 @@ func (d *director) status(group string) election.GroupStatus {
 func (c *electorate) pair(t testing.TB, group string, how ...as) (a, b *director, held span) {
 	t.Helper()
 	a = c.start(t, "a", how...)
-	held = c.holds(t, a, group)
+	c.holds(t, a, group)
 	b = c.start(t, "b")
 	c.waits(t, b, group)
 	held = c.holds(t, a, group)

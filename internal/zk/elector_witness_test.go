@@ -240,7 +240,7 @@ func (w *witness) checkEpoch(last, now written) {
 
 // sighted notes a lock's version: the renewal that made it was committed, and
 // so also sent, before now.
-func (w *witness) sighted(group, lock string, stat Stat, now time.Duration) {
+func (w *witness) sighted(_, lock string, stat Stat, now time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if old, ok := w.locks[lock]; ok && old.version >= stat.Version {
