@@ -2,7 +2,6 @@ package gate_test
 
 import (
 	"errors"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -246,7 +245,7 @@ func TestKernelGateNewInterface(t *testing.T) {
 				window, n := l.newInterface(g, staging)
 				worst, answered = max(worst, window), answered+n
 			}
-			t.Logf("10 interfaces that appear up: %d requests answered, at worst until %v after", answered, worst)
+			t.Logf("10 interfaces that appear up: %d requests answered, at worst until %v after the kernel said so", answered, worst)
 			if !c.window && answered > 0 {
 				t.Error("answered on a new interface")
 			}
@@ -256,12 +255,13 @@ func TestKernelGateNewInterface(t *testing.T) {
 
 // newInterface moves an interface into the server's namespace and sets it up, in
 // one message, while the client asks for the VIP on the other end. It returns
-// until how long after that message answers came, and how many.
+// until how long after the kernel's reply to that message answers came, and how
+// many.
 func (l *lan) newInterface(g *gate.Gate, staging netns.NsHandle) (window time.Duration, answers int) {
 	l.t.Helper()
 	var p *prober
 	done := make(chan probe, 1)
-	var start time.Duration
+	var up time.Duration
 	l.in(staging, func() {
 		run(l.t, "ip link add s1 type veth peer name c1")
 		s1 := l.link("s1")
@@ -272,8 +272,8 @@ func (l *lan) newInterface(g *gate.Gate, staging netns.NsHandle) (window time.Du
 		must(netns.Set(staging))
 		end := boottime.Now() + 150*time.Millisecond
 		go func() { done <- p.until(end) }()
-		start = boottime.Now()
 		must(moveUp(s1, l.server))
+		up = boottime.Now()
 	})
 	got := <-done
 	if !gated(g, "s1") {
@@ -283,7 +283,7 @@ func (l *lan) newInterface(g *gate.Gate, staging netns.NsHandle) (window time.Du
 	if len(got.answered) == 0 {
 		return 0, 0
 	}
-	return got.newest() - start, len(got.answered)
+	return got.newest() - up, len(got.answered)
 }
 
 // moveUp moves an interface to another namespace and sets it up there at once.
@@ -335,89 +335,4 @@ func TestKernelGateVLAN(t *testing.T) {
 	if !p.asked() {
 		t.Error("not answered on a VLAN while open")
 	}
-}
-
-// Interfaces without link-layer header.
-func TestKernelGateTunnels(t *testing.T) {
-	tested := 0
-	for name, test := range map[string]func(*testing.T) bool{"tun": testTUN, "ipip": testIPIP} {
-		t.Run(name, func(t *testing.T) {
-			if !test(t) {
-				t.Logf("this kernel has no %s", name)
-				return
-			}
-			tested++
-		})
-	}
-	if tested == 0 {
-		t.Skip("SKIP: this kernel has neither tun nor ipip")
-	}
-}
-
-func testTUN(t *testing.T) bool {
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return false
-	}
-	newLAN(t)
-	g := newGate(t)
-	must(g.Add(vip4))
-	tun := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI, Queues: 1}
-	must(netlink.LinkAdd(tun))
-	t.Cleanup(func() { tun.Fds[0].Close() })
-	run(t, `ip address add 10.9.0.1/24 dev tun0
-		ip link set tun0 up`)
-	must(g.Ensure())
-	request := ipv4(other("10.9.0.7"), vip4, 0)
-	_, err := tun.Fds[0].Write(request)
-	must(err)
-	eventually(t, "dropped on tun0", func() bool { return g.Dropped(vip4) == 1 })
-	must(g.Set(vip4, boottime.Now()+time.Hour))
-	_, err = tun.Fds[0].Write(request)
-	must(err)
-	// The port is closed: the kernel answers with an ICMP error, from the VIP.
-	eventually(t, "the VIP answers on tun0", func() bool {
-		buf := make([]byte, 2048)
-		n, err := tun.Fds[0].Read(buf)
-		return err == nil && n >= 20 && buf[9] == unix.IPPROTO_ICMP && [4]byte(buf[12:16]) == vip4.As4()
-	})
-	must(g.Shut(vip4))
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	must(err)
-	defer unix.Close(fd)
-	must(unix.Bind(fd, &unix.SockaddrInet4{Addr: vip4.As4()}))
-	before := g.Dropped(vip4)
-	_ = unix.Sendto(fd, []byte("x"), 0, &unix.SockaddrInet4{Addr: [4]byte{10, 9, 0, 7}, Port: 9})
-	if g.Dropped(vip4) != before+1 {
-		t.Error("a packet from the VIP left through tun0")
-	}
-	return true
-}
-
-func testIPIP(t *testing.T) bool {
-	l := newLAN(t)
-	g := newGate(t)
-	err := netlink.LinkAdd(&netlink.Iptun{
-		LinkAttrs: netlink.LinkAttrs{Name: "t0"}, Local: net.IP{10, 0, 0, 1}, Remote: net.IP{10, 0, 0, 7}, Ttl: 64,
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return false
-	}
-	must(err)
-	listen(t)
-	run(t, `ip address add 10.9.0.1/24 dev t0
-		ip link set t0 up`)
-	l.inClient(`ip link add t0 type ipip local 10.0.0.7 remote 10.0.0.1
-		ip address add 10.9.0.7/24 dev t0
-		ip link set t0 up
-		ip route add 10.0.0.100/32 dev t0`)
-	must(g.Add(vip4))
-	must(g.Ensure())
-	if l.dial(vip4) || g.Dropped(vip4) == 0 {
-		t.Error("answers through a tunnel while shut")
-	}
-	must(g.Set(vip4, boottime.Now()+time.Hour))
-	if !l.dial(vip4) {
-		t.Error("does not answer through a tunnel while open")
-	}
-	return true
 }
