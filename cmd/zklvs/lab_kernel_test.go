@@ -76,6 +76,7 @@ func TestKernelCluster(t *testing.T) {
 		{"a bad document written by hand changes nothing", (*cluster).badDocument},
 		{"SIGTERM releases in order", (*cluster).sigterm},
 		{"a director cut off from ZooKeeper steps down, and joins again", (*cluster).cutOff},
+		{"a director whose LAN is dead gives up, and comes back when it is well", (*cluster).lanDead},
 		{"a killed daemon that is started again finds its leftovers", (*cluster).restartAfterKill},
 		{"a second daemon of the cluster is refused", (*cluster).secondDaemon},
 	} {
@@ -282,6 +283,28 @@ func (k *cluster) cutOff() {
 	}
 	k.must(k.Lab.Host(h).Heal("eth1"))
 	k.waitStandby(h)
+}
+
+// lanDead takes the holder's LAN while its card keeps its carrier and ZooKeeper
+// stays in reach: only the gateway check can tell.
+func (k *cluster) lanDead() {
+	g := demo.Web()
+	g.Gateway = k.Lab.Host(demo.Client).Addr("eth0").String()
+	k.apply(g)
+	h := k.holder()
+	other := standbyOf(h)
+	k.waitStandby(other)
+	k.must(k.Lab.Host(h).Cut("eth0"))
+	ctx, cancel := demo.Within(k.ctx, patience)
+	defer cancel()
+	k.must(k.WaitAnswerer(ctx, lab.VIP, other))
+	k.until("it says why", func() error { return k.wantStatus(h, "gateway "+g.Gateway+" failed") })
+	if err := k.wantStatus(h, `"phase": "standby"`); err == nil {
+		k.Errorf("%s is a standby without its LAN", h)
+	}
+	k.must(k.Lab.Host(h).Heal("eth0"))
+	k.waitStandby(h)
+	k.apply(demo.Web())
 }
 
 // probe asks for the VIP until the returned function is called.

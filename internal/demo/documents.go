@@ -10,6 +10,7 @@ type GroupSettings struct {
 	Name, VIP, Label string
 	Preferred        string // director with priority 150; the other has 100
 	Preempt          bool
+	Gateway          string // address that must answer ARP, "" for no such check
 }
 
 // Web is the notes' group: VIP 192.168.150.100 with label eth0:2.
@@ -32,6 +33,9 @@ func Documents(clusterSection string, groups ...GroupSettings) string {
 		fmt.Fprintf(&b, "  %s:\n    vips: [%s]\n    label: %q\n    priority: {%s: 150, %s: 100}\n", g.Name, g.VIP, g.Label, g.Preferred, other)
 		if g.Preempt {
 			b.WriteString("    preempt: true\n")
+		}
+		if g.Gateway != "" {
+			fmt.Fprintf(&b, "    fitness: {gateway: {address: %s}, backoff: 1s}\n", g.Gateway)
 		}
 	}
 	b.WriteString("services:\n")

@@ -34,14 +34,19 @@ func (d *Director) configure(sp *spec.Spec) {
 	d.elector.Configure(groups)
 }
 
-// judge returns why this director is not fit to hold a group, "" if it is.
+// judge returns why this director is not fit to hold a group, "" if it is. A
+// check without a result yet counts against a director that was not fit before:
+// a check that is new in the documents must not make a holder let go.
 func (d *Director) judge(name string, g spec.Group, sp *spec.Spec, verdicts map[health.Target]health.Verdict) string {
 	reasons := d.linkProblems(g)
+	d.mu.Lock()
+	was, known := d.unfit[name]
+	d.mu.Unlock()
 	for what, t := range fitnessTargets(g, d.cfg.Interface) {
-		switch v := verdicts[t]; v.State {
-		case health.Unknown:
+		switch v := verdicts[t]; {
+		case v.State == health.Unknown && (!known || was != ""):
 			reasons = append(reasons, what+" has not been checked yet")
-		case health.Down:
+		case v.State == health.Down:
 			reasons = append(reasons, fmt.Sprintf("%s failed: %s", what, v.LastError))
 		}
 	}
@@ -57,7 +62,7 @@ func (d *Director) judge(name string, g spec.Group, sp *spec.Spec, verdicts map[
 		reasons = append(reasons, f.reason)
 	}
 	reason := strings.Join(reasons, "; ")
-	if was, known := d.unfit[name]; !known || was != reason {
+	if !known || was != reason {
 		d.logFitness(name, reason)
 	}
 	d.unfit[name] = reason

@@ -137,3 +137,14 @@ func TestFitnessTargets(t *testing.T) {
 		}
 	})
 }
+
+// A check that is new in the documents does not make a fit director let go
+// before it has a result.
+func TestANewFitnessCheckDoesNotEndAHolding(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.apply(with(webDocs(), "spec/groups/web", "vips: [192.0.2.100]\nfitness: {script: {exec: ready}}\n"))
+		if got := b.elector.ineligible(t, "web"); got != "" {
+			t.Errorf("unfit because %q", got)
+		}
+	})
+}
