@@ -32,6 +32,9 @@ var mustNotKnow = map[string]map[string]string{
 		zkClient: "it knows no ZooKeeper", module + "election": "it knows no leadership",
 		module + "ipvs": "it knows no services", module + "internal/spec": "it knows no documents",
 	},
+	"fence/gate": {
+		zkClient: "it knows addresses and deadlines only", module + "election": "it knows addresses and deadlines only", module + "ipvs": "it knows addresses and deadlines only",
+	},
 	"ipvs": {
 		module + "health": "it knows no verdicts", module + "election": "it knows no roles", module + "fence": "it knows no VIPs", zkClient: "it knows no ZooKeeper",
 	},
