@@ -134,6 +134,9 @@ func store(cmd *cobra.Command, c *connection, snap zk.Snapshot, p *planned) erro
 		func(_ string, released bool) ([]byte, error) {
 			return election.NewRecord(released, time.Now()).Encode(), nil
 		})
+	if errors.Is(err, zk.ErrAuth) { // world_read lets anybody come this far
+		return fmt.Errorf("%w: nothing was written; check zookeeper.credentials on this host", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -144,6 +144,9 @@ func (f *clusterFlags) connect(ctx context.Context) (*connection, error) {
 func (c *connection) read(ctx context.Context, do func(context.Context) error) error {
 	for {
 		err := do(ctx)
+		if errors.Is(err, zk.ErrAuth) {
+			return fmt.Errorf("%w: check zookeeper.credentials on this host", err)
+		}
 		if !errors.Is(err, zk.ErrDisconnected) {
 			return err
 		}

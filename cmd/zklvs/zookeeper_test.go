@@ -313,13 +313,20 @@ func credentials(s *site) {
 			if stdout != "" || strings.Count(stderr, "\n") != 1 {
 				s.t.Errorf("%s, %s: stdout %q, stderr %q", name, command, stdout, stderr)
 			}
-			s.want(stderr, "credentials")
+			s.want(stderr, "check zookeeper.credentials on this host")
 		}
 	}
 	s.config = as("right", "")
 	if stdout, _ := s.run(exitOK, "", "get"); strings.Contains(stdout, "two") {
 		s.t.Errorf("it was written:\n%s", stdout)
 	}
+	// Where the world may read, only the write is refused.
+	s.cluster += "-readable"
+	s.config = as("right", ", world_read: true")
+	s.apply(webFile)
+	s.config = as("wrong", ", world_read: true")
+	_, stderr := s.run(exitFailed, twoFile, "apply", "-f", "-")
+	s.want(stderr, "nothing was written; check zookeeper.credentials on this host")
 }
 
 // A document that somebody wrote by hand and that is wrong.
