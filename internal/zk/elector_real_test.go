@@ -13,7 +13,7 @@ import (
 
 // patient bounds what has to happen some time: the machine of the tests may be
 // slow. Safety has no such slack, see witness.
-const patient = 10 * time.Second
+const patient = 60 * time.Second
 
 // late is what a loaded machine may add to a fail-over that should come at once.
 const late = 3 * time.Second
