@@ -21,8 +21,19 @@ type Send struct{ Request Request }
 type Grant struct {
 	Holding  Holding
 	Deadline time.Duration
+	// Version is the record's: whoever is to write the receipt if this director
+	// dies needs it.
+	Version int32
 	// First marks the grant that begins the holding.
 	First bool
+}
+
+// Queued tells which lock this director now has in a group's queue. It answers
+// for the group under no other lock any more. Should this director die, whoever
+// fences for it settles that lock, see Settle.
+type Queued struct {
+	Group string
+	Lock  string
 }
 
 // Fence orders to stop answering for a holding, for good. The executor verifies
@@ -42,7 +53,8 @@ type Note struct {
 	Trouble bool
 }
 
-func (Send) action()  {}
-func (Grant) action() {}
-func (Fence) action() {}
-func (Note) action()  {}
+func (Send) action()   {}
+func (Grant) action()  {}
+func (Fence) action()  {}
+func (Queued) action() {}
+func (Note) action()   {}

@@ -217,7 +217,7 @@ func (g *group) extend(now, sent time.Duration) {
 	}
 	first := g.deadline == 0
 	g.deadline = deadline
-	g.m.out = append(g.m.out, Grant{Holding: g.holding(), Deadline: deadline, First: first})
+	g.m.out = append(g.m.out, Grant{Holding: g.holding(), Deadline: deadline, Version: g.version, First: first})
 }
 
 // moments returns the times at which time has to act on this group.

@@ -64,6 +64,7 @@ func (g *group) queued(now time.Duration, r Reply, want LockName, priority int) 
 		return
 	}
 	g.phase, g.lock, g.priority, g.renewals, g.tried = PhaseWaiting, got, priority, 0, false
+	g.m.out = append(g.m.out, Queued{Group: g.name, Lock: got.String()})
 	g.again(now)
 }
 

@@ -21,17 +21,18 @@ func (g *group) wantReceipt(now time.Duration) bool {
 	return false
 }
 
-func (g *group) receiptTxn(version int32, epoch uint64, node, lock, reason, to string) []Op {
-	rec := g.newRecord(StateReleased, epoch, reason)
-	rec.Node, rec.Lock, rec.ReleasedTo = node, lock, to
+// receiptTxn writes rec, a receipt, over the record of a version.
+func receiptTxn(group string, version int32, rec Record) []Op {
 	return []Op{
-		{Kind: OpSet, Key: g.key(NodeRecord, ""), Version: version, Data: rec.Encode()},
-		{Kind: OpDelete, Key: g.key(NodeLock, lock), Version: AnyVersion},
+		{Kind: OpSet, Key: Key{Group: group, Kind: NodeRecord}, Version: version, Data: rec.Encode()},
+		{Kind: OpDelete, Key: Key{Group: group, Kind: NodeLock, Lock: rec.Lock}, Version: AnyVersion},
 	}
 }
 
 func (g *group) receipt(now time.Duration) bool {
-	txn := g.receiptTxn(g.version, g.epoch, g.m.cfg.Node, g.lock.String(), g.why, g.releasedTo)
+	rec := g.newRecord(StateReleased, g.epoch, g.why)
+	rec.Node, rec.Lock, rec.ReleasedTo = g.m.cfg.Node, g.lock.String(), g.releasedTo
+	txn := receiptTxn(g.name, g.version, rec)
 	g.m.send(now, Request{Txn: txn}, func(at time.Duration, r Reply) {
 		switch {
 		case r.Outcome == OutcomeOK:
@@ -85,7 +86,9 @@ func (g *group) earlierReceipt(now time.Duration) bool {
 		return false
 	}
 	r := g.view.record
-	txn := g.receiptTxn(g.view.version, r.Epoch, r.Node, r.Lock, "an earlier life of this host ended without a receipt", "")
+	rec := g.newRecord(StateReleased, r.Epoch, "an earlier life of this host ended without a receipt")
+	rec.Node, rec.Lock = r.Node, r.Lock
+	txn := receiptTxn(g.name, g.view.version, rec)
 	g.m.send(now, Request{Txn: txn}, func(at time.Duration, reply Reply) {
 		if reply.Outcome == OutcomeOK {
 			g.m.note(Note{Group: g.name, Text: "wrote the receipt of an earlier life of this host", Reason: "lock " + r.Lock})

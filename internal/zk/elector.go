@@ -2,8 +2,6 @@ package zk
 
 import (
 	"context"
-	"errors"
-	"path"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +24,7 @@ const (
 type Executor interface {
 	Grant(election.Grant)
 	Fence(election.Fence)
+	Queued(election.Queued)
 }
 
 // ElectorConfig is what an Elector is made of. All fields are required.
@@ -44,12 +43,12 @@ type ElectorConfig struct {
 // the machine's requests one at a time.
 type Elector struct {
 	ElectorConfig
-	log        *zap.Logger
-	calls      chan func(now time.Duration) []election.Action
-	replies    chan election.Reply
-	ended      chan struct{}
-	last       State
-	priorities map[string]int // of locks already read; a lock's priority never changes
+	log      *zap.Logger
+	calls    chan func(now time.Duration) []election.Action
+	replies  chan election.Reply
+	ended    chan struct{}
+	last     State
+	requests *requests
 }
 
 // NewElector returns an elector that Run starts.
@@ -57,10 +56,10 @@ func NewElector(cfg ElectorConfig) *Elector {
 	return &Elector{
 		ElectorConfig: cfg,
 		log:           cfg.Logger,
+		requests:      newRequests(cfg.Session, cfg.Tree, cfg.Logger),
 		calls:         make(chan func(time.Duration) []election.Action),
 		replies:       make(chan election.Reply, 1),
 		ended:         make(chan struct{}),
-		priorities:    map[string]int{},
 	}
 }
 
@@ -131,11 +130,13 @@ func (e *Elector) act(actions []election.Action) {
 		switch a := a.(type) {
 		case election.Send:
 			session := e.last.ID
-			go func() { e.replies <- e.serve(session, a.Request) }() // one at a time: the machine sends no second before the reply
+			go func() { e.replies <- e.requests.serve(session, a.Request) }() // one at a time: the machine sends no second before the reply
 		case election.Grant:
 			e.Executor.Grant(a)
 		case election.Fence:
 			e.Executor.Fence(a)
+		case election.Queued:
+			e.Executor.Queued(a)
 		case election.Note:
 			e.note(a)
 		}
@@ -148,200 +149,6 @@ func (e *Elector) note(n election.Note) {
 		log = e.log.Warn
 	}
 	log(n.Text, zap.String(logfield.Group, n.Group), zap.String(logfield.Reason, n.Reason))
-}
-
-// serve carries out one request, in the session for which the machine made it
-// or not at all. No context ends it: the session's own bounds
-// do, and a step that safety needs is not skipped because the daemon stops.
-func (e *Elector) serve(session int64, r election.Request) election.Reply {
-	ctx := context.Background()
-	var reply election.Reply
-	var err error
-	if r.Txn != nil {
-		reply, err = e.commit(ctx, session, r.Txn)
-	} else {
-		reply.Observation, err = e.observe(ctx, r.Observe, r.WithQueueVersion)
-		if err == nil && e.Session.State().ID != session {
-			err = ErrExpired // its reads may stem from two sessions, and the later ones from a lagging server
-		}
-	}
-	if err != nil {
-		outcome(&reply, err)
-	}
-	reply.ID = r.ID
-	return reply
-}
-
-// outcome classifies an error. What was surely not committed is a conflict
-// only where an operation was to blame.
-func outcome(reply *election.Reply, err error) {
-	reply.Detail = err.Error()
-	var failed *Error
-	if errors.As(err, &failed) && failed.Index >= 0 {
-		if code := conflictCode(failed.Class); code != election.CodeNone {
-			reply.Outcome, reply.FailedOp, reply.Code = election.OutcomeConflict, failed.Index, code
-			return
-		}
-	}
-	reply.Outcome = election.OutcomeUnknown
-	if errors.Is(err, ErrAuth) || errors.Is(err, ErrOther) || errors.Is(err, ErrNotEmpty) {
-		reply.Outcome = election.OutcomeRefused
-	}
-}
-
-func conflictCode(class error) election.Code {
-	switch {
-	case errors.Is(class, ErrNoNode):
-		return election.CodeNoNode
-	case errors.Is(class, ErrBadVersion):
-		return election.CodeBadVersion
-	case errors.Is(class, ErrNodeExists):
-		return election.CodeNodeExists
-	}
-	return election.CodeNone
-}
-
-func (e *Elector) commit(ctx context.Context, session int64, txn []election.Op) (election.Reply, error) {
-	ops := make([]Op, len(txn))
-	for i, op := range txn {
-		ops[i] = e.op(op)
-	}
-	results, err := e.Session.MultiIn(ctx, session, ops...)
-	var reply election.Reply
-	if err != nil {
-		return reply, err
-	}
-	for i, op := range txn {
-		switch {
-		case op.Kind == election.OpCreateLock:
-			reply.Created = path.Base(results[i].Path)
-		case op.Kind == election.OpSet && op.Key.Kind == election.NodeRecord:
-			reply.RecordVersion, reply.RecordZxid = results[i].Stat.Version, results[i].Stat.Mzxid
-		}
-	}
-	return reply, nil
-}
-
-func (e *Elector) op(o election.Op) Op {
-	p := e.path(o.Key)
-	switch o.Kind {
-	case election.OpCheck:
-		return OpCheck(p, o.Version)
-	case election.OpSet:
-		return OpSet(p, o.Data, o.Version)
-	case election.OpCreate:
-		return OpCreate(p, o.Data, Persistent)
-	case election.OpCreateLock:
-		return OpCreate(p, o.Data, EphemeralSequential)
-	case election.OpDelete:
-		return OpDelete(p, o.Version)
-	}
-	panic("zk: election operation of no kind")
-}
-
-func (e *Elector) path(k election.Key) string {
-	switch k.Kind {
-	case election.NodeQueue:
-		return e.Tree.Election(k.Group)
-	case election.NodeRecord:
-		return e.Tree.Record(k.Group)
-	}
-	return e.Tree.Lock(k.Group, k.Lock)
-}
-
-// observe reads a group in the order that election's contract asks for,
-// leaving watches on the record, the queue and the holder's lock: a standby sees
-// each renewal at once, so that its wait begins at the last one.
-func (e *Elector) observe(ctx context.Context, group string, withQueueVersion bool) (election.Observation, error) {
-	var o election.Observation
-	if withQueueVersion {
-		stat, _, err := e.Session.Exists(ctx, e.Tree.Election(group))
-		if err != nil {
-			return o, err
-		}
-		o.QueueVersion = stat.Version
-	}
-	data, stat, err := e.Session.GetW(ctx, e.Tree.Record(group))
-	if err == nil {
-		o.RecordExists, o.Record = true, data
-		o.RecordVersion, o.RecordCreated, o.RecordChanged = stat.Version, stat.Czxid, stat.Mzxid
-	} else if !errors.Is(err, ErrNoNode) {
-		return o, err
-	}
-	names, _, err := e.Session.ChildrenW(ctx, e.Tree.Election(group))
-	if err == nil {
-		o.QueueExists = true
-	} else if !errors.Is(err, ErrNoNode) {
-		return o, err
-	}
-	if o.Locks, err = e.locks(ctx, group, names); err != nil {
-		return o, err
-	}
-	if lock := election.NamedLock(o.Record); lock != "" {
-		look := e.Session.ExistsW
-		if l, err := election.ParseLockName(lock); err == nil && l.Session == uint64(e.Session.State().ID) {
-			look = e.Session.Exists // our own renewals are no news
-		}
-		s, ok, err := look(ctx, e.Tree.Lock(group, lock))
-		if err != nil {
-			return o, err
-		}
-		o.NamedExists, o.NamedVersion = ok, s.Version
-	}
-	return o, nil
-}
-
-// maxLocks bounds how many priorities one observation reads. Directors have one
-// lock each; more are somebody's mistake.
-const maxLocks = 256
-
-// locks reads the priority of each lock not yet known. A lock beyond the bound
-// has none, and is still seen: a director that missed its own would queue anew
-// for ever.
-func (e *Elector) locks(ctx context.Context, group string, names []string) ([]election.LockSeen, error) {
-	seen := make([]election.LockSeen, 0, len(names))
-	reads := 0
-	for _, name := range names {
-		if _, err := election.ParseLockName(name); err != nil {
-			continue
-		}
-		key := group + "/" + name
-		priority, known := e.priorities[key]
-		if !known {
-			if reads++; reads > maxLocks {
-				seen = append(seen, election.LockSeen{Name: name})
-				continue
-			}
-			data, _, err := e.Session.Get(ctx, e.Tree.Lock(group, name))
-			if errors.Is(err, ErrNoNode) {
-				continue // gone since the list was read
-			}
-			if err != nil {
-				return nil, err
-			}
-			d, err := election.DecodeLockData(data)
-			if err != nil {
-				e.log.Warn("a lock is not understood", zap.String(logfield.Lock, name), zap.Error(err))
-			}
-			priority = d.Priority
-			e.remember(key, priority)
-		}
-		seen = append(seen, election.LockSeen{Name: name, Priority: priority})
-	}
-	if reads > maxLocks {
-		e.log.Warn("too many locks in the queue: some are taken to have no priority", zap.String(logfield.Group, group), zap.Int("locks", len(seen)))
-	}
-	return seen, nil
-}
-
-// remember keeps a lock's priority. The memory is emptied when it has grown:
-// locks come and go, and reading one again costs little.
-func (e *Elector) remember(lock string, priority int) {
-	const limit = 4096
-	if len(e.priorities) >= limit {
-		clear(e.priorities)
-	}
-	e.priorities[lock] = priority
 }
 
 // call runs do in the elector's goroutine, or not at all once Run has ended.

@@ -262,6 +262,8 @@ type executor struct {
 
 func (x *executor) Grant(g election.Grant) { x.w.granted(x, g) }
 
+func (x *executor) Queued(election.Queued) {}
+
 func (x *executor) Fence(f election.Fence) {
 	x.w.fence(x, f.Holding, f.Reason)
 	x.w.mu.Lock()
