@@ -133,8 +133,6 @@ func filter[T any](all []T, keep func(T) bool) []T {
 	return out
 }
 
-func prefix32(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, 32) }
-
 // maxFenced is how many fenced locks are remembered for a group. A call that
 // comes later still carries the deadline of its own day, long past.
 const maxFenced = 1024

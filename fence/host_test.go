@@ -308,13 +308,17 @@ func TestValidation(t *testing.T) {
 		vips []fence.VIP
 		want string
 	}{
-		"none":      {nil, "expected at least one VIP"},
-		"twice":     {[]fence.VIP{vipA, vipA}, "VIP 10.0.0.100 is given twice"},
-		"IPv6":      {[]fence.VIP{{Address: netip.MustParseAddr("2001:db8::1"), Interface: "eth0"}}, "expected an IPv4 address"},
-		"multicast": {[]fence.VIP{{Address: netip.MustParseAddr("224.0.0.18"), Interface: "eth0"}}, "expected a unicast address"},
-		"lo":        {[]fence.VIP{{Address: vipA.Address, Interface: "lo"}}, "does not bind on lo"},
-		"label":     {[]fence.VIP{{Address: vipA.Address, Interface: "eth0", Label: "eth0:0123456789a"}}, `label: "eth0:0123456789a" has 16 bytes: expected 1 to 15`},
-		"interface": {[]fence.VIP{{Address: vipA.Address}}, `interface: "" has 0 bytes`},
+		"none":           {nil, "expected at least one VIP"},
+		"twice":          {[]fence.VIP{vipA, vipA}, "VIP 10.0.0.100 is given twice"},
+		"no address":     {[]fence.VIP{{Interface: "eth0"}}, "expected an IPv4 address or a global IPv6 address"},
+		"IPv6 multicast": {[]fence.VIP{{Address: netip.MustParseAddr("ff02::1"), Interface: "eth0"}}, "or a global IPv6 address"},
+		"link-local":     {[]fence.VIP{{Address: netip.MustParseAddr("fe80::1"), Interface: "eth0"}}, "or a global IPv6 address"},
+		"zone":           {[]fence.VIP{{Address: netip.MustParseAddr("2001:db8::1%eth0"), Interface: "eth0"}}, "or a global IPv6 address"},
+		"mapped":         {[]fence.VIP{{Address: netip.MustParseAddr("::ffff:10.0.0.1"), Interface: "eth0"}}, "or a global IPv6 address"},
+		"multicast":      {[]fence.VIP{{Address: netip.MustParseAddr("224.0.0.18"), Interface: "eth0"}}, "expected a unicast address"},
+		"lo":             {[]fence.VIP{{Address: vipA.Address, Interface: "lo"}}, "does not bind on lo"},
+		"label":          {[]fence.VIP{{Address: vipA.Address, Interface: "eth0", Label: "eth0:0123456789a"}}, `label: "eth0:0123456789a" has 16 bytes: expected 1 to 15`},
+		"interface":      {[]fence.VIP{{Address: vipA.Address}}, `interface: "" has 0 bytes`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := b.Bind(web1, c.vips, b.deadline()); err == nil || !strings.Contains(err.Error(), c.want) {

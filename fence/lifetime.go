@@ -7,19 +7,31 @@ const (
 	// renewed or announced any more: the time in which the caller fences.
 	StepDownMargin = 200 * time.Millisecond
 
-	// Lateness is the most by which an address outlives its deadline when every
-	// process of ours is dead. It is made of 1 s for rounding lifetimes up to
+	// LatenessGated is the most by which this host answers after its deadline when
+	// a kernel gate is in place, whatever its processes do. The gate compares the
+	// absolute deadline with the clock at every packet: the newest request that
+	// was ever answered had been sent before the deadline. The 50 ms are for what
+	// the gate let pass just before and what is then still on its way (from the
+	// hook to a socket, in a queue, on the wire), and for a tick of the kernel
+	// (10 ms at HZ=100) where the gate is a set with timeouts.
+	LatenessGated = 50 * time.Millisecond
+
+	// LatenessUngated is the most by which an address outlives its deadline when
+	// every process of ours is dead. It is made of 1 s for rounding lifetimes up to
 	// whole seconds, 0.31 s measured for the kernel's deferrable timer, and
 	// 1.03 s more measured when another address is added near the expiry
-	// (check_lifetime in net/ipv4/devinet.c runs at most once a second): 2.34 s,
-	// rounded up. The lease that is published for others to wait out is L +
-	// Lateness.
-	Lateness = 2500 * time.Millisecond
+	// (check_lifetime in net/ipv4/devinet.c and addrconf_verify_rtnl in
+	// net/ipv6/addrconf.c run at most once a second): 2.34 s, rounded up. The lease
+	// that is published for others to wait out is L + Host.Lateness.
+	LatenessUngated = 2500 * time.Millisecond
+
+	// Lateness is LatenessUngated: what holds with and without a gate.
+	Lateness = LatenessUngated
 
 	// actSlack is how long one kernel act may take before it is repeated with a
 	// fresh reading of the clock: the kernel counts the lifetime from the end of
-	// the act, so what the act took is added to it. It is the part of Lateness
-	// that the figures above leave.
+	// the act, so what the act took is added to it. It is the part of
+	// LatenessUngated that the figures above leave.
 	actSlack = 100 * time.Millisecond
 
 	// maxLifetime bounds the lifetime that is ever asked for, in seconds, far
@@ -30,7 +42,7 @@ const (
 // Lifetime returns the valid_lft in whole seconds for an address that may be
 // answered until deadline: the lease that is left, rounded up. So the kernel
 // never removes an address under a living lease, and removes it by deadline +
-// 1 s + its own lateness (together: Lateness). Both times are CLOCK_BOOTTIME.
+// 1 s + its own lateness (together: LatenessUngated). Both times are CLOCK_BOOTTIME.
 //
 // It counts from the deadline and not from the length L of the lease (ceil(L) +
 // 1 s): a renewal is bound some time after the clock reading from which its

@@ -46,22 +46,25 @@ func (k *Netlink) Addresses() ([]Address, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := retryDump(func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return nil, fmt.Errorf("dump addresses: %w", err)
-	}
-	all := make([]Address, 0, len(found))
-	for _, f := range found {
-		a, err := fromNetlink(f)
+	var all []Address
+	// One by one: asked for all at once, the kernel adds families that are not IP.
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		found, err := retryDump(func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, family) })
 		if err != nil {
 			return nil, fmt.Errorf("dump addresses: %w", err)
 		}
-		// An interface that appeared between the two dumps is kept by its number:
-		// an address must not be overlooked.
-		if a.Interface = names[a.Index]; a.Interface == "" {
-			a.Interface = fmt.Sprintf("if%d", a.Index)
+		for _, f := range found {
+			a, err := fromNetlink(f)
+			if err != nil {
+				return nil, fmt.Errorf("dump addresses: %w", err)
+			}
+			// An interface that appeared between the dumps is kept by its number: an
+			// address must not be overlooked.
+			if a.Interface = names[a.Index]; a.Interface == "" {
+				a.Interface = fmt.Sprintf("if%d", a.Index)
+			}
+			all = append(all, a)
 		}
-		all = append(all, a)
 	}
 	return all, nil
 }
@@ -131,7 +134,10 @@ func (k *Netlink) Replace(a Address) error {
 		return fmt.Errorf("bind %v on %s: %w", a.Prefix, a.Interface, explain(err))
 	}
 	if a.Valid != Forever {
-		n.ValidLft, n.PreferedLft = int(a.Valid), int(a.Valid)
+		n.ValidLft = int(a.Valid)
+		if a.Prefix.Addr().Is4() {
+			n.PreferedLft = int(a.Valid)
+		}
 	}
 	// Without a lifetime the attribute is left out, which means: for ever.
 	if err := k.handle.AddrReplace(nil, n); err != nil {
@@ -159,8 +165,12 @@ func (k *Netlink) Remove(a Address) error {
 // gone reports whether err says that there was nothing to remove.
 func gone(err error) bool {
 	var missing netlink.LinkNotFoundError
-	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.As(err, &missing)
+	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.As(err, &missing) ||
+		errors.Is(err, unix.ENXIO) // an interface without IPv6 (inet6_addr_del, net/ipv6/addrconf.c)
 }
+
+// kernelFlags are the flags that the kernel alone sets.
+const kernelFlags = unix.IFA_F_PERMANENT | unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
 
 func (k *Netlink) toNetlink(a Address) (*netlink.Addr, error) {
 	index := a.Index
@@ -176,7 +186,7 @@ func (k *Netlink) toNetlink(a Address) (*netlink.Addr, error) {
 		LinkIndex: index,
 		Label:     a.Label,
 		Scope:     a.Scope,
-		Flags:     a.Flags &^ (unix.IFA_F_PERMANENT | unix.IFA_F_SECONDARY), // the kernel's own
+		Flags:     a.Flags &^ kernelFlags,
 	}
 	if a.Peer.IsValid() {
 		n.Peer = toIPNet(a.Peer)
@@ -196,6 +206,10 @@ func explain(err error) error {
 		return fmt.Errorf("no such interface: %w", err)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: run as root, or with CAP_NET_ADMIN", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: IPv6 is off on this interface: set net.ipv6.conf.<interface>.disable_ipv6=0", err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: this kernel runs without IPv6 (ipv6.disable=1?)", err)
 	}
 	return err
 }

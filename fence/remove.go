@@ -15,9 +15,10 @@ import (
 // that it failed. Its caller tries again.
 const removeTries = 3
 
-// Fence makes this host stop answering for a group under one lock: it removes
-// the holding's VIPs from every interface but lo and returns nil only when the
-// kernel's dump shows none of them. It is final for the lock: Bind and Extend
+// Fence makes this host stop answering for a group under one lock: it shuts the
+// gate at once, removes the holding's VIPs from every interface but lo, and
+// returns nil only when the gate is shut and the kernel's dump shows none of
+// them. It is final for the lock: Bind and Extend
 // for it are refused from the moment of the call, one in flight is stopped at
 // its next kernel act and waited for. After an error the caller must call it
 // again until it succeeds. Fencing what is not bound only remembers the lock.
@@ -34,6 +35,9 @@ func (h *Host) Fence(hold Holding, reason string) error {
 	h.mu.Lock()
 	g.fenced.add(hold.Lock)
 	h.mu.Unlock()
+	// From here on nothing is opened under this lock: see open. Should this fail,
+	// release tries again and reports.
+	_ = h.shutNow(g, hold.Lock)
 	g.act.Lock()
 	defer g.act.Unlock()
 	if g.held == nil || g.held.Lock != hold.Lock {
@@ -49,13 +53,16 @@ func (h *Host) Fence(hold Holding, reason string) error {
 	return nil
 }
 
-// release removes everything that is held, verified. The caller holds g.act.
+// release shuts and removes everything that is held, verified. The caller
+// holds g.act.
 func (h *Host) release(g *group) error {
-	if err := h.removeAll(among(g.held.vips)); err != nil {
+	err := errors.Join(h.shutNow(g, g.held.Lock), h.removeAll(among(g.held.vips)))
+	if err != nil {
 		return err
 	}
 	name := g.held.Group
 	g.held = nil
+	g.note("", nil)
 	h.publish(g)
 	h.keep(name, nil)
 	return nil
@@ -63,13 +70,15 @@ func (h *Host) release(g *group) error {
 
 // Sweep removes what an earlier life of this process left bound, verified, and
 // returns what it found. Only addresses of the form that this package binds (a
-// /32 with a short lifetime on the interface noted) are touched.
+// /32 or /128 with a short lifetime on the interface noted) are touched. Their
+// gate is shut, and stays so until Watch drops them.
 func (h *Host) Sweep() ([]VIP, error) {
 	h.sweeping.Lock()
 	defer h.sweeping.Unlock()
 	left := h.claims.leftovers()
 	// Nothing that is not claimed now is bound before this function returns.
 	free := filter(left, func(v VIP) bool { return !h.claims.owned(v.Address) })
+	h.gateLeftovers(free)
 	table, err := h.kernel.Addresses()
 	if err != nil {
 		return nil, fmt.Errorf("remove leftovers: %w", err)
@@ -84,6 +93,11 @@ func (h *Host) Sweep() ([]VIP, error) {
 		return found, fmt.Errorf("remove leftovers: %w", err)
 	}
 	return found, nil
+}
+
+// remove shuts the gate of some of a group's VIPs, then removes them, verified.
+func (h *Host) remove(g *group, vips []VIP) error {
+	return errors.Join(h.shut(g, vips), h.removeAll(among(vips)))
 }
 
 // RemoveForeign is the standby's check that this host does not answer for VIPs
@@ -146,13 +160,13 @@ func foreign(v VIP) target {
 func strays(vips []VIP) target {
 	all := among(vips)
 	return target{why: "a copy of a bound VIP that is not ours", match: func(a Address) bool {
-		return all.match(a) && !slices.ContainsFunc(vips, a.is32)
+		return all.match(a) && !slices.ContainsFunc(vips, a.binds)
 	}}
 }
 
 // ownForm matches v as this package binds it.
 func ownForm(v VIP) target {
-	return target{why: "left by an earlier life", match: func(a Address) bool { return a.is32(v) && a.expiring() }}
+	return target{why: "left by an earlier life", match: func(a Address) bool { return a.binds(v) && a.expiring() }}
 }
 
 // removeAll removes the addresses that match until a dump shows none.
@@ -185,7 +199,7 @@ func (h *Host) removeAll(t target) error {
 }
 
 // removeOne removes one address, and puts back the host's own that went with it:
-// unless promote_secondaries is set, the kernel removes all secondary
+// unless promote_secondaries is set, the kernel removes all secondary IPv4
 // addresses of a subnet with its primary one (__inet_del_ifa, net/ipv4/devinet.c).
 func (h *Host) removeOne(before []Address, a Address, t target) error {
 	if t.why != "" {
@@ -194,7 +208,7 @@ func (h *Host) removeOne(before []Address, a Address, t target) error {
 	if err := h.kernel.Remove(a); err != nil {
 		return err
 	}
-	if a.Prefix.Bits() == 32 {
+	if a.Prefix.IsSingleIP() || a.Prefix.Addr().Is6() {
 		return nil // has no secondaries
 	}
 	after, err := h.kernel.Addresses()
@@ -218,29 +232,50 @@ func dependsOn(b, a Address) bool {
 	return b.Interface == a.Interface && b.key() != a.key() && b.Prefix.Masked() == a.Prefix.Masked()
 }
 
-// relabel removes a /32 that is there with another label: the kernel keeps
-// the label when an address is replaced.
-func (h *Host) relabel(table []Address, v VIP) error {
+// makeWay removes what is there on the VIP's interface and would keep a form
+// that is not ours when it is replaced.
+func (h *Host) makeWay(table []Address, v VIP) error {
 	for _, a := range table {
-		if !a.is32(v) || a.Label == v.label() {
+		why := inTheWay(a, v)
+		if why == "" {
 			continue
 		}
-		if err := h.removeOne(table, a, target{why: "it has another label than the VIP"}); err != nil {
+		if err := h.removeOne(table, a, target{match: among([]VIP{v}).match, why: why}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// inTheWay says why a must go before v is bound; empty: it need not.
+func inTheWay(a Address, v VIP) string {
+	switch {
+	case a.Interface != v.Interface || a.Prefix.Addr() != v.Address:
+		return ""
+	case !a.binds(v) && v.Address.Is6():
+		return "an IPv6 address is bound once on an interface, and this one not as a VIP is"
+	case a.silent():
+		return "duplicate address detection keeps it from answering"
+	case a.binds(v) && a.Label != v.label():
+		return "it has another label than the VIP"
+	}
+	return ""
+}
+
 // refuseOwn reports ErrOwnAddress if address is bound, not by us, as the only
-// address of an interface: then it is more likely this host's own than a VIP,
-// and to take it over could cut the host off.
+// address of its family of an interface: then it is more likely this host's own
+// than a VIP, and to take it over could cut the host off. IPv6 link-local
+// addresses do not count: every interface has one, and nobody reaches a host by
+// it from afar.
 func refuseOwn(table []Address, address netip.Addr) error {
 	for _, a := range table {
-		if a.Prefix.Addr() != address || a.Interface == "lo" || (a.Prefix.Bits() == 32 && a.expiring()) {
+		if a.Prefix.Addr() != address || a.Interface == "lo" || (a.Prefix.IsSingleIP() && a.expiring()) {
 			continue
 		}
-		others := func(b Address) bool { return b.Interface == a.Interface && b.Prefix.Addr() != address }
+		others := func(b Address) bool {
+			ip := b.Prefix.Addr()
+			return b.Interface == a.Interface && ip != address && ip.Is4() == address.Is4() && (ip.Is4() || !ip.IsLinkLocalUnicast())
+		}
 		if !slices.ContainsFunc(table, others) {
 			return fmt.Errorf("VIP %v: %w (%v is the only address of %s): if it is not, remove it with `ip address del %v dev %s`",
 				address, ErrOwnAddress, a.Prefix, a.Interface, a.Prefix, a.Interface)

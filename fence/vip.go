@@ -25,13 +25,15 @@ var (
 	ErrOwnAddress = errors.New("the address looks like this host's own")
 )
 
-// VIP is one virtual address and where it is bound. It is always bound as /32.
+// VIP is one virtual address, IPv4 or IPv6, and where it is bound: always as
+// the address of one host, /32 or /128.
 type VIP struct {
 	Address   netip.Addr `json:"address"`
 	Interface string     `json:"interface"`
 	// Label is what `ip addr` shows, at most 15 bytes; empty means the
 	// interface's name. iproute2 wants it to begin with that name; the kernel
-	// does not, so neither does this package.
+	// does not, so neither does this package. The kernel has labels for IPv4
+	// only: at an IPv6 VIP it is without effect.
 	Label string `json:"label,omitempty"`
 }
 
@@ -39,18 +41,32 @@ func (v VIP) String() string { return v.Address.String() + " on " + v.Interface 
 
 // label returns what the kernel's dump shows for this VIP.
 func (v VIP) label() string {
-	if v.Label == "" {
+	switch {
+	case v.Address.Is6():
+		return ""
+	case v.Label == "":
 		return v.Interface
 	}
 	return v.Label
 }
 
+// flags returns the IFA_F_* bits with which this VIP is bound. IPv6 would ask
+// the network for a second or more whether someone has the address, and not
+// answer meanwhile (RFC 4862, 5.4): that nobody has is the lease's matter. Nor
+// does it need a route to itself, which would be changed with every renewal.
+func (v VIP) flags() int {
+	if v.Address.Is4() {
+		return 0
+	}
+	return unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
+}
+
 // Validate says what is wrong with v.
 func (v VIP) Validate() error {
-	switch {
-	case !v.Address.Is4():
-		return fmt.Errorf("VIP %v: expected an IPv4 address", v.Address)
-	case v.Address.IsUnspecified(), v.Address.IsLoopback(), v.Address.IsMulticast(), v.Address == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	switch a := v.Address; {
+	case !a.Is4() && (a.Is4In6() || a.Zone() != "" || !a.IsGlobalUnicast()):
+		return fmt.Errorf("VIP %v: expected an IPv4 address or a global IPv6 address", a)
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("VIP %v: expected a unicast address of a network", v.Address)
 	case v.Interface == "lo":
 		return fmt.Errorf("VIP %v: a director does not bind on lo", v.Address)

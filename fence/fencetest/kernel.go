@@ -1,6 +1,6 @@
-// Package fencetest is a kernel's address table in memory, for tests of what
-// uses package fence. Its behavior is checked against the real kernel by the
-// same tests.
+// Package fencetest is a kernel's address table and a kernel gate in memory, for
+// tests of what uses package fence. The table's behavior is checked against the
+// real kernel by the same tests.
 package fencetest
 
 import (
@@ -17,7 +17,7 @@ import (
 )
 
 // Kernel implements fence.Kernel. Lifetimes run on the clock that it was given;
-// the real kernel is later by up to fence.Lateness.
+// the real kernel is later by up to fence.LatenessUngated.
 type Kernel struct {
 	// Hook, if set before first use, is called before each Addresses ("dump"),
 	// Replace ("replace"), Remove ("remove") and Link ("link"), without the lock.
@@ -128,6 +128,10 @@ func (k *Kernel) Replace(a fence.Address) error {
 	if a.Valid != fence.Forever {
 		e.expiry = k.now() + time.Duration(a.Valid)*time.Second
 	}
+	if a.Prefix.Addr().Is6() {
+		k.replace6(e)
+		return nil
+	}
 	if i := slices.IndexFunc(k.table, e.same); i >= 0 {
 		k.table[i].expiry = e.expiry // the label stays
 		return nil
@@ -138,6 +142,27 @@ func (k *Kernel) Replace(a fence.Address) error {
 	}
 	k.table = append(k.table, e)
 	return nil
+}
+
+// replace6 adds an IPv6 address, or changes the one that is on the interface
+// with whatever prefix (inet6_addr_modify, net/ipv6/addrconf.c). The caller
+// holds k.mu.
+func (k *Kernel) replace6(e entry) {
+	e.Label = ""
+	e.Flags &^= unix.IFA_F_DEPRECATED
+	if e.expiry != 0 {
+		e.Flags |= unix.IFA_F_DEPRECATED
+	}
+	i := slices.IndexFunc(k.table, func(o entry) bool {
+		return o.Interface == e.Interface && o.Prefix.Addr() == e.Prefix.Addr()
+	})
+	if i < 0 {
+		k.table = append(k.table, e)
+		return
+	}
+	const stays = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	k.table[i].expiry = e.expiry
+	k.table[i].Flags = e.Flags&^stays | k.table[i].Flags&stays
 }
 
 // Remove implements fence.Kernel.
@@ -154,7 +179,7 @@ func (k *Kernel) Remove(a fence.Address) error {
 	}
 	gone := k.table[i]
 	k.table = slices.Delete(k.table, i, i+1)
-	if gone.Flags&unix.IFA_F_SECONDARY != 0 {
+	if gone.Flags&unix.IFA_F_SECONDARY != 0 || gone.Prefix.Addr().Is6() {
 		return nil
 	}
 	if !k.PromoteSecondaries {

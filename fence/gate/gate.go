@@ -27,20 +27,6 @@ const DefaultCapacity = 1024
 // DefaultRecheck is how often Run looks at every interface, hint or not.
 const DefaultRecheck = 5 * time.Second
 
-// Layer is what a gate of any kind does. It is the seam for kernels that refuse
-// eBPF: a netdev set of nftables with timeouts is to implement it.
-type Layer interface {
-	Add(addrs ...netip.Addr) error
-	Drop(addr netip.Addr) error
-	Set(addr netip.Addr, deadline time.Duration) error
-	Shut(addr netip.Addr) error
-	Deadline(addr netip.Addr) (time.Duration, bool)
-	Exempt(addr netip.Addr, macs ...net.HardwareAddr) error
-	Ensure() error
-}
-
-var _ Layer = (*Gate)(nil)
-
 // Config holds what a Gate needs. Logger and Now must be set.
 type Config struct {
 	Logger *zap.Logger
@@ -109,6 +95,9 @@ func New(c Config) (*Gate, error) {
 	}
 	return g, nil
 }
+
+// Name is what a status shows.
+func (g *Gate) Name() string { return "kernel gate (eBPF)" }
 
 // connect opens the sockets, in the calling thread's namespace, and inherits.
 func (g *Gate) connect() (err error) {
