@@ -1,10 +1,13 @@
-package election
+package election_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/sim/lockservice"
 )
 
 // bench is one machine, of director "me", against the model. Requests are
@@ -12,13 +15,13 @@ import (
 // a transcript. Reads and renewals that went well are left out of it.
 type bench struct {
 	t     *testing.T
-	m     *Machine
-	store *model
+	m     *election.Machine
+	store *lockservice.Service
 	now   time.Duration
 	log   strings.Builder
 
-	cfg     Config
-	groups  []GroupConfig
+	cfg     election.Config
+	groups  []election.GroupConfig
 	session uint64
 	timeout time.Duration
 	random  uint64
@@ -27,24 +30,25 @@ type bench struct {
 	stale   bool // reads show what was seen last
 	slow    bool // fences are not verified until verify is called
 
-	request *Request // under way
-	waiting bool     // until serve is called
-	fates   map[txnKind][]string
+	request *election.Request // under way
+	waiting bool              // until serve is called
+	fates   map[lockservice.Kind][]string
 	late    []func() // transactions that may yet commit
-	fencing []Holding
+	fencing []election.Holding
+	granted map[string]election.Holding // last, by group
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, store: newModel(), timeout: 6 * time.Second, session: 1, fates: map[txnKind][]string{}, now: time.Minute}
-	b.cfg = Config{Node: "me", Host: HostID{"machine", "boot", 7}, Timing: Timing{Lease: 3 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1},
+	b := &bench{t: t, store: lockservice.New(), timeout: 6 * time.Second, session: 1, fates: map[lockservice.Kind][]string{}, granted: map[string]election.Holding{}, now: time.Minute}
+	b.cfg = election.Config{Node: "me", Host: election.HostID{"machine", "boot", 7}, Timing: election.Timing{Lease: 3 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1},
 		Random: func() uint64 { b.random++; return b.random }, Wall: func() time.Time { return time.Unix(0, 0) }}
-	b.groups = []GroupConfig{{Name: "web", Priority: 100}}
+	b.groups = []election.GroupConfig{{Name: "web", Priority: 100}}
 	return b
 }
 
 // start makes the machine and connects it.
 func (b *bench) start() {
-	m, err := New(b.cfg)
+	m, err := election.New(b.cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -56,7 +60,7 @@ func (b *bench) start() {
 func (b *bench) connect() { b.act(b.m.Connected(b.now, b.session, b.timeout)) }
 
 // configure changes the first group.
-func (b *bench) configure(change func(g *GroupConfig)) {
+func (b *bench) configure(change func(g *election.GroupConfig)) {
 	change(&b.groups[0])
 	b.act(b.m.Configure(b.now, b.groups))
 }
@@ -88,21 +92,24 @@ func (b *bench) hint() { b.act(b.m.Hint(b.now, "web")) }
 // fate decides about the next requests of a kind: "lost" does not run and has
 // no reply, "ran" runs and has no reply, "late" has no reply and runs when
 // runLate is called, "refused" is refused, "wait" is served when serve is called.
-func (b *bench) fate(kind txnKind, fates ...string) { b.fates[kind] = append(b.fates[kind], fates...) }
+func (b *bench) fate(kind lockservice.Kind, fates ...string) {
+	b.fates[kind] = append(b.fates[kind], fates...)
+}
 
-func (b *bench) act(actions []Action) {
+func (b *bench) act(actions []election.Action) {
 	for _, a := range actions {
 		switch a := a.(type) {
-		case Grant:
+		case election.Grant:
+			b.granted[a.Holding.Group] = a.Holding
 			if a.First || b.reads {
 				b.logf("grant %s e%d until %.3f", a.Holding.Group, a.Holding.Epoch, (a.Deadline - time.Minute).Seconds())
 			}
-		case Fence:
+		case election.Fence:
 			b.logf("FENCE %s: %s", a.Holding.Group, a.Reason)
 			b.fencing = append(b.fencing, a.Holding)
-		case Note:
+		case election.Note:
 			b.logf("note %s: %s (%s)", a.Group, a.Text, a.Reason)
-		case Send:
+		case election.Send:
 			if b.request != nil {
 				b.t.Fatal("two requests under way")
 			}
@@ -121,7 +128,7 @@ func (b *bench) settle() {
 	if b.request == nil || b.waiting {
 		return
 	}
-	kind, fate := kindOf(b.request.Txn), "ok"
+	kind, fate := lockservice.KindOf(b.request.Txn), "ok"
 	if f := b.fates[kind]; len(f) > 0 {
 		fate, b.fates[kind] = f[0], f[1:]
 	}
@@ -144,39 +151,39 @@ func (b *bench) verify() {
 func (b *bench) serve(fate string) {
 	r, session := b.request, b.session
 	b.request, b.waiting = nil, false
-	var reply Reply
+	var reply election.Reply
 	switch {
 	case fate == "refused":
-		reply = Reply{Outcome: OutcomeRefused, Detail: "NoAuth"}
+		reply = election.Reply{Outcome: election.OutcomeRefused, Detail: "NoAuth"}
 	case fate == "late":
-		b.late = append(b.late, func() { b.logf("late: %s", b.outcome(b.store.commit(session, r.Txn))) })
-		reply = Reply{Outcome: OutcomeUnknown}
+		b.late = append(b.late, func() { b.logf("late: %s", b.outcome(b.store.Commit(session, r.Txn))) })
+		reply = election.Reply{Outcome: election.OutcomeUnknown}
 	case fate == "lost":
-		reply = Reply{Outcome: OutcomeUnknown}
+		reply = election.Reply{Outcome: election.OutcomeUnknown}
 	case len(r.Txn) == 0 && b.stale:
-		reply = Reply{Observation: b.store.frozen(b.seen, *r)}
+		reply = election.Reply{Observation: b.store.Observe(*r, func() int64 { return b.seen })}
 	case len(r.Txn) == 0:
-		reply = Reply{Observation: b.store.observe(nil, &b.seen, *r)}
+		reply = election.Reply{Observation: b.fresh(*r)}
 	default:
-		reply = b.store.commit(session, r.Txn)
-		b.stale = b.stale && reply.Outcome != OutcomeConflict // our server has caught up
+		reply = b.store.Commit(session, r.Txn)
+		b.stale = b.stale && reply.Outcome != election.OutcomeConflict // our server has caught up
 	}
 	said := b.outcome(reply)
 	if fate == "ran" {
-		reply, said = Reply{Outcome: OutcomeUnknown}, said+", but the reply is lost"
+		reply, said = election.Reply{Outcome: election.OutcomeUnknown}, said+", but the reply is lost"
 	}
-	b.show(r, said, reply.Outcome != OutcomeOK)
+	b.show(r, said, reply.Outcome != election.OutcomeOK)
 	reply.ID = r.ID
 	b.act(b.m.Replied(b.now, reply))
 }
 
-func (b *bench) show(r *Request, said string, failed bool) {
-	switch kind := kindOf(r.Txn); {
+func (b *bench) show(r *election.Request, said string, failed bool) {
+	switch kind := lockservice.KindOf(r.Txn); {
 	case r.WithQueueVersion:
 		b.logf("read the queue's version, then %s: %s", r.Observe, said)
-	case kind == kindRead && (b.reads || failed):
+	case kind == lockservice.Read && (b.reads || failed):
 		b.logf("read %s: %s", r.Observe, said)
-	case kind != kindRead && (kind != kindRenew || b.reads || failed):
+	case kind != lockservice.Read && (kind != lockservice.Renew || b.reads || failed):
 		b.logf("%s: %s", describe(r.Txn), said)
 	}
 }
@@ -188,31 +195,31 @@ func (b *bench) runLate() {
 	b.late = nil
 }
 
-func (b *bench) outcome(r Reply) string {
+func (b *bench) outcome(r election.Reply) string {
 	switch r.Outcome {
-	case OutcomeConflict:
+	case election.OutcomeConflict:
 		return fmt.Sprintf("conflict at operation %d, %s", r.FailedOp, r.Code)
-	case OutcomeRefused:
+	case election.OutcomeRefused:
 		return "refused"
-	case OutcomeUnknown:
+	case election.OutcomeUnknown:
 		return "lost"
 	}
 	return "ok"
 }
 
 // describe writes a transaction as DESIGN does.
-func describe(txn []Op) string {
+func describe(txn []election.Op) string {
 	if len(txn) == 0 {
 		return "read"
 	}
 	var parts []string
 	for _, op := range txn {
 		what := shortKey(op.Key)
-		if op.Version != AnyVersion && op.Kind != OpCreate && op.Kind != OpCreateLock {
+		if op.Version != election.AnyVersion && op.Kind != election.OpCreate && op.Kind != election.OpCreateLock {
 			what += fmt.Sprintf(" v%d", op.Version)
 		}
-		if op.Key.Kind == NodeRecord && op.Data != nil {
-			r, _ := DecodeRecord(op.Data)
+		if op.Key.Kind == election.NodeRecord && op.Data != nil {
+			r, _ := election.DecodeRecord(op.Data)
 			what += fmt.Sprintf(", %s e%d", r.State, r.Epoch)
 			if r.ReleasedTo != "" {
 				what += " to " + r.ReleasedTo
@@ -223,18 +230,18 @@ func describe(txn []Op) string {
 	return strings.Join(parts, " ")
 }
 
-func shortKey(k Key) string {
+func shortKey(k election.Key) string {
 	switch k.Kind {
-	case NodeQueue:
+	case election.NodeQueue:
 		return k.Group + " queue"
-	case NodeRecord:
+	case election.NodeRecord:
 		return k.Group + " record"
 	}
 	return k.Group + " " + shortLock(k.Lock)
 }
 
 func shortLock(name string) string {
-	if l, err := ParseLockName(name); err == nil {
+	if l, err := election.ParseLockName(name); err == nil {
 		return fmt.Sprintf("%s#%d", l.Node, l.Sequence)
 	}
 	return name[:strings.Index(name, "-0")]
@@ -243,14 +250,15 @@ func shortLock(name string) string {
 // queue puts another director's lock into the queue and returns its name.
 func (b *bench) queue(node string, priority int) string {
 	b.random++
-	op := Op{Kind: OpCreateLock, Key: Key{Group: "web", Kind: NodeLock, Lock: LockName{Node: node, Session: 99, Random: b.random}.prefix()},
-		Data: LockData{Node: node, Priority: priority}.Encode()}
+	name := election.LockName{Node: node, Session: 99, Random: b.random}
+	op := election.Op{Kind: election.OpCreateLock, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: strings.TrimSuffix(name.String(), "0000000000")},
+		Data: election.LockData{Node: node, Priority: priority}.Encode()}
 	return b.must(op).Created
 }
 
 // other lets another director hold web with a lock of three renewals.
 func (b *bench) other(lock string) {
-	b.set(Record{Format: 1, State: StateHolding, Epoch: 4, Node: "other", Lock: lock, LeaseMS: 3000, HostID: HostID{"other", "boot", 7}})
+	b.set(election.Record{Format: 1, State: election.StateHolding, Epoch: 4, Node: "other", Lock: lock, LeaseMS: 3000, HostID: election.HostID{"other", "boot", 7}})
 	for range 3 {
 		b.touch(lock)
 	}
@@ -258,29 +266,29 @@ func (b *bench) other(lock string) {
 
 // touch renews another director's lock.
 func (b *bench) touch(lock string) {
-	b.must(Op{Kind: OpSet, Key: Key{Group: "web", Kind: NodeLock, Lock: lock}, Version: AnyVersion, Data: []byte("{}")})
+	b.must(election.Op{Kind: election.OpSet, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: lock}, Version: election.AnyVersion, Data: []byte("{}")})
 }
 
-func (b *bench) set(r Record) { b.setRaw(string(r.Encode())) }
+func (b *bench) set(r election.Record) { b.setRaw(string(r.Encode())) }
 
 func (b *bench) setRaw(data string) {
-	b.must(Op{Kind: OpSet, Key: Key{Group: "web", Kind: NodeRecord}, Version: AnyVersion, Data: []byte(data)})
+	b.must(election.Op{Kind: election.OpSet, Key: election.Key{Group: "web", Kind: election.NodeRecord}, Version: election.AnyVersion, Data: []byte(data)})
 }
 
 func (b *bench) drop(lock string) {
 	b.logf("by hand: delete %s", shortLock(lock))
-	b.must(Op{Kind: OpDelete, Key: Key{Group: "web", Kind: NodeLock, Lock: lock}, Version: AnyVersion})
+	b.must(election.Op{Kind: election.OpDelete, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: lock}, Version: election.AnyVersion})
 }
 
 func (b *bench) dropRecord() {
 	b.logf("by hand: delete the record")
-	b.must(Op{Kind: OpDelete, Key: Key{Group: "web", Kind: NodeRecord}, Version: AnyVersion})
+	b.must(election.Op{Kind: election.OpDelete, Key: election.Key{Group: "web", Kind: election.NodeRecord}, Version: election.AnyVersion})
 }
 
-func (b *bench) must(txn ...Op) Reply {
+func (b *bench) must(txn ...election.Op) election.Reply {
 	b.t.Helper()
-	r := b.store.commit(0, txn)
-	if r.Outcome != OutcomeOK {
+	r := b.store.Commit(0, txn)
+	if r.Outcome != election.OutcomeOK {
 		b.t.Fatalf("%s: %s", describe(txn), b.outcome(r))
 	}
 	return r
@@ -288,8 +296,17 @@ func (b *bench) must(txn ...Op) Reply {
 
 // apply creates the group.
 func (b *bench) apply(wholeCluster bool) {
-	b.store.apply("web", NewRecord(wholeCluster, time.Unix(0, 0)))
+	b.store.Apply("web", election.NewRecord(wholeCluster, time.Unix(0, 0)))
 }
 
 // own returns the machine's lock in web.
-func (b *bench) own() string { return b.m.byName["web"].lock.String() }
+func (b *bench) own() string { return b.m.Status(b.now)[0].Lock }
+
+// holding is the one that was granted last in the first group.
+func (b *bench) holding() election.Holding { return b.granted[b.groups[0].Name] }
+
+// fresh reads the latest state.
+func (b *bench) fresh(r election.Request) election.Observation {
+	b.seen = b.store.Zxid()
+	return b.store.Observe(r, b.store.Zxid)
+}

@@ -1,6 +1,11 @@
-package election
+package election_test
 
-import "time"
+import (
+	"time"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/sim/lockservice"
+)
 
 // held begins a bench that holds web.
 func held(b *bench) {
@@ -8,16 +13,14 @@ func held(b *bench) {
 	b.start()
 }
 
-func (b *bench) holding() Holding { return b.m.byName[b.groups[0].Name].holding() }
-
 func renewalRules() []rule {
 	return []rule{
 		{"renewal: one transaction for all groups, D from before sending", func(b *bench) {
-			b.store.apply("db", NewRecord(true, time.Unix(0, 0)))
-			b.groups = append(b.groups, GroupConfig{Name: "db", Priority: 100})
+			b.store.Apply("db", election.NewRecord(true, time.Unix(0, 0)))
+			b.groups = append(b.groups, election.GroupConfig{Name: "db", Priority: 100})
 			held(b)
 			b.reads = true
-			b.fate(kindRenew, "wait")
+			b.fate(lockservice.Renew, "wait")
 			b.run(510 * time.Millisecond)
 			b.run(290 * time.Millisecond)
 			b.logf("the reply is here")
@@ -26,7 +29,7 @@ func renewalRules() []rule {
 		{"renewal: an unknown outcome never extends, down at D-200 ms", func(b *bench) {
 			held(b)
 			b.run(1200 * time.Millisecond)
-			b.fate(kindRenew, "wait", "wait", "wait", "wait")
+			b.fate(lockservice.Renew, "wait", "wait", "wait", "wait")
 			b.run(400 * time.Millisecond)
 			for range 3 {
 				b.serve("ran")
@@ -44,19 +47,19 @@ func renewalRules() []rule {
 		}},
 		{"renewal: a reply after D-200 ms does not extend", func(b *bench) {
 			held(b)
-			b.fate(kindRenew, "wait")
+			b.fate(lockservice.Renew, "wait")
 			b.run(510 * time.Millisecond)
 			b.now += 3 * time.Second // frozen
 			b.serve("ok")
 			b.run(time.Second)
 		}},
 		{"renewal: a conflict fences the group to blame, the rest at once again", func(b *bench) {
-			b.store.apply("db", NewRecord(true, time.Unix(0, 0)))
-			b.groups = append(b.groups, GroupConfig{Name: "db", Priority: 100})
+			b.store.Apply("db", election.NewRecord(true, time.Unix(0, 0)))
+			b.groups = append(b.groups, election.GroupConfig{Name: "db", Priority: 100})
 			held(b)
 			b.dropRecord()
 			b.reads = true
-			b.fate(kindRenew, "ok", "wait")
+			b.fate(lockservice.Renew, "ok", "wait")
 			b.run(510 * time.Millisecond)
 		}},
 		{"renewal: own lock gone, fence and no receipt", func(b *bench) {
@@ -71,7 +74,7 @@ func renewalRules() []rule {
 		}},
 		{"renewal: refused by the service is no proof of loss", func(b *bench) {
 			held(b)
-			b.fate(kindRenew, "refused")
+			b.fate(lockservice.Renew, "refused")
 			b.run(time.Second)
 		}},
 		{"holding: an observation that names another fences", func(b *bench) {
@@ -82,7 +85,7 @@ func renewalRules() []rule {
 		{"lease: fixed for an epoch", func(b *bench) {
 			held(b)
 			t := b.cfg.Timing
-			t.Lease, t.Renew = time.Second, DefaultRenew(time.Second)
+			t.Lease, t.Renew = time.Second, election.DefaultRenew(time.Second)
 			a, err := b.m.SetTiming(b.now, t)
 			if err != nil {
 				b.t.Fatal(err)
@@ -132,7 +135,7 @@ func releaseRules() []rule {
 			held(b)
 			b.slow = true
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
-			r, _ := b.store.record("web")
+			r, _ := b.store.Record("web")
 			r.Voters = []string{"me"}
 			b.set(r)
 			b.slow = false
@@ -140,18 +143,18 @@ func releaseRules() []rule {
 		}},
 		{"release: lost reply of a receipt that was written", func(b *bench) {
 			held(b)
-			b.fate(kindReceipt, "ran")
+			b.fate(lockservice.Receipt, "ran")
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
 		}},
 		{"release: lost receipt, written again while the record names our lock", func(b *bench) {
 			held(b)
-			b.fate(kindReceipt, "late", "ok")
+			b.fate(lockservice.Receipt, "late", "ok")
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
 			b.runLate()
 		}},
 		{"release: lost receipt, another took meanwhile", func(b *bench) {
 			held(b)
-			b.fate(kindReceipt, "wait")
+			b.fate(lockservice.Receipt, "wait")
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
 			b.other(b.queue("other", 100))
 			b.serve("ok")
@@ -159,7 +162,7 @@ func releaseRules() []rule {
 		}},
 		{"release: lost receipt, the lock went meanwhile", func(b *bench) {
 			held(b)
-			b.fate(kindReceipt, "wait")
+			b.fate(lockservice.Receipt, "wait")
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
 			b.drop(b.own())
 			b.serve("lost")
@@ -167,16 +170,16 @@ func releaseRules() []rule {
 		}},
 		{"release: the session expires under the holder", func(b *bench) {
 			held(b)
-			b.store.expire(1)
+			b.store.Expire(1)
 			b.session = 2
 			b.act(b.m.Expired(b.now))
 			b.connect()
 			b.run(5 * time.Second)
 		}},
-		{"earlier life: the same host, receipt for the dead", func(b *bench) { earlierLife(b, HostID{"machine", "boot", 7}) }},
-		{"earlier life: another boot, no receipt", func(b *bench) { earlierLife(b, HostID{"machine", "before", 7}) }},
-		{"earlier life: another machine of this name, no receipt", func(b *bench) { earlierLife(b, HostID{"twin", "boot", 7}) }},
-		{"earlier life: another network namespace, no receipt", func(b *bench) { earlierLife(b, HostID{"machine", "boot", 8}) }},
+		{"earlier life: the same host, receipt for the dead", func(b *bench) { earlierLife(b, election.HostID{"machine", "boot", 7}) }},
+		{"earlier life: another boot, no receipt", func(b *bench) { earlierLife(b, election.HostID{"machine", "before", 7}) }},
+		{"earlier life: another machine of this name, no receipt", func(b *bench) { earlierLife(b, election.HostID{"twin", "boot", 7}) }},
+		{"earlier life: another network namespace, no receipt", func(b *bench) { earlierLife(b, election.HostID{"machine", "boot", 8}) }},
 		{"earlier life: no cookie, no receipt", func(b *bench) {
 			b.cfg.Host.NetnsCookie = 0
 			earlierLife(b, b.cfg.Host)
@@ -184,7 +187,7 @@ func releaseRules() []rule {
 		{"earlier life: its lock is gone, no receipt", func(b *bench) {
 			b.apply(true)
 			lock := b.queue("me", 100)
-			b.set(Record{Format: 1, State: StateHolding, Epoch: 4, Node: "me", Lock: lock, LeaseMS: 3000, HostID: b.cfg.Host})
+			b.set(election.Record{Format: 1, State: election.StateHolding, Epoch: 4, Node: "me", Lock: lock, LeaseMS: 3000, HostID: b.cfg.Host})
 			b.drop(lock)
 			b.start()
 			b.run(5 * time.Second)
@@ -195,7 +198,7 @@ func releaseRules() []rule {
 			b.act(b.m.Stop(b.now))
 			b.run(time.Second)
 			b.logf("answering: %v, done: %v", b.m.Answering(), b.m.Done())
-			b.fate(kindReceipt, "wait")
+			b.fate(lockservice.Receipt, "wait")
 			b.verify()
 			b.logf("answering: %v, done: %v", b.m.Answering(), b.m.Done())
 			b.serve("ok")
@@ -213,9 +216,9 @@ func releaseRules() []rule {
 }
 
 // earlierLife: the record names a director of our node name on that host.
-func earlierLife(b *bench, host HostID) {
+func earlierLife(b *bench, host election.HostID) {
 	b.apply(true)
-	b.set(Record{Format: 1, State: StateHolding, Epoch: 4, Node: "me", Lock: b.queue("me", 100), LeaseMS: 3000, HostID: host})
+	b.set(election.Record{Format: 1, State: election.StateHolding, Epoch: 4, Node: "me", Lock: b.queue("me", 100), LeaseMS: 3000, HostID: host})
 	b.start()
 	b.run(6 * time.Second)
 }

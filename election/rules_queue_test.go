@@ -1,6 +1,11 @@
-package election
+package election_test
 
-import "time"
+import (
+	"time"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/sim/lockservice"
+)
 
 // standby begins a bench that waits behind a holder, which renews every second.
 func standby(b *bench) (lock string) {
@@ -41,33 +46,33 @@ func queueRules() []rule {
 		}},
 		{"queue: not back while paused", func(b *bench) {
 			lock := standby(b)
-			b.configure(func(g *GroupConfig) { g.Paused = true })
+			b.configure(func(g *election.GroupConfig) { g.Paused = true })
 			b.queue("better", 150)
 			b.runBehind(lock, 3*time.Second)
 		}},
 		{"queue: a changed own priority is queued anew", func(b *bench) {
 			lock := standby(b)
-			b.configure(func(g *GroupConfig) { g.Priority = 120 })
+			b.configure(func(g *election.GroupConfig) { g.Priority = 120 })
 			b.runBehind(lock, 3*time.Second)
 		}},
 		{"queue: lost reply of stepping back, strays deleted", func(b *bench) {
 			lock := standby(b)
 			b.queue("better", 150)
-			b.fate(kindQueue, "ran", "ran", "ok")
+			b.fate(lockservice.Queue, "ran", "ran", "ok")
 			b.runBehind(lock, 4*time.Second)
 		}},
 		{"queue: lost create, its lock is deleted", func(b *bench) {
 			b.apply(true)
 			lock := b.queue("other", 100)
 			b.other(lock)
-			b.fate(kindQueue, "ran", "late", "ok")
+			b.fate(lockservice.Queue, "ran", "late", "ok")
 			b.start()
 			b.runLate()
 			b.runBehind(lock, 5*time.Second)
 		}},
 		{"queue: refused", func(b *bench) {
 			b.apply(true)
-			b.fate(kindQueue, "refused", "refused")
+			b.fate(lockservice.Queue, "refused", "refused")
 			b.start()
 			b.run(5 * time.Second)
 		}},
@@ -78,7 +83,7 @@ func queueRules() []rule {
 		}},
 		{"queue: deleted by hand, restored", func(b *bench) {
 			b.apply(true)
-			b.must(Op{Kind: OpDelete, Key: Key{Group: "web", Kind: NodeQueue}, Version: AnyVersion})
+			b.must(election.Op{Kind: election.OpDelete, Key: election.Key{Group: "web", Kind: election.NodeQueue}, Version: election.AnyVersion})
 			b.start()
 			b.run(time.Second)
 		}},
@@ -91,7 +96,7 @@ func queueRules() []rule {
 		}},
 		{"queue: nodes that are no locks are nobody", func(b *bench) {
 			b.apply(true)
-			b.must(Op{Kind: OpCreateLock, Key: Key{Group: "web", Kind: NodeLock, Lock: "by-hand-"}})
+			b.must(election.Op{Kind: election.OpCreateLock, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: "by-hand-"}})
 			b.start()
 			b.run(time.Second)
 		}},
@@ -99,18 +104,18 @@ func queueRules() []rule {
 			b.groups[0].Backoff = 2 * time.Second
 			held(b)
 			b.run(700 * time.Millisecond)
-			b.configure(func(g *GroupConfig) { g.Ineligible = "eth0 has no carrier" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "eth0 has no carrier" })
 			b.run(time.Second)
 			b.logf("status: %s", b.m.Status(b.now)[0].Why)
-			b.configure(func(g *GroupConfig) { g.Ineligible = "" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "" })
 			b.logf("status: %s", b.m.Status(b.now)[0].Why)
 			b.run(3 * time.Second)
 		}},
 		{"ineligible: a waiter leaves the queue, with the back-off", func(b *bench) {
 			b.groups[0].Backoff = 2 * time.Second
 			lock := standby(b)
-			b.configure(func(g *GroupConfig) { g.Ineligible = "eth0 has no carrier" })
-			b.configure(func(g *GroupConfig) { g.Ineligible = "" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "eth0 has no carrier" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "" })
 			b.runBehind(lock, 4*time.Second)
 		}},
 		{"ineligible: what cannot be carried out is given up, with the back-off", func(b *bench) {
@@ -131,15 +136,15 @@ func queueRules() []rule {
 			b.start()
 			b.run(5 * time.Second)
 			b.logf("status: %s", b.m.Status(b.now)[0].Why)
-			b.configure(func(g *GroupConfig) { g.Paused = false })
+			b.configure(func(g *election.GroupConfig) { g.Paused = false })
 		}},
 		{"paused: a holder renews and fences all the same", func(b *bench) {
 			held(b)
-			b.configure(func(g *GroupConfig) { g.Paused = true })
+			b.configure(func(g *election.GroupConfig) { g.Paused = true })
 			b.reads = true
 			b.run(600 * time.Millisecond)
 			b.reads = false
-			b.fate(kindRenew, "lost", "lost", "wait")
+			b.fate(lockservice.Renew, "lost", "lost", "wait")
 			b.run(5 * time.Second)
 		}},
 		{"preempt: after the delay, once per lock", func(b *bench) {
@@ -155,9 +160,9 @@ func queueRules() []rule {
 			held(b)
 			b.queue("better", 150)
 			b.run(5 * time.Second)
-			b.configure(func(g *GroupConfig) { g.Preempt, g.Paused = true, true })
+			b.configure(func(g *election.GroupConfig) { g.Preempt, g.Paused = true, true })
 			b.run(5 * time.Second)
-			b.configure(func(g *GroupConfig) { g.Paused, g.Priority = false, 150 })
+			b.configure(func(g *election.GroupConfig) { g.Paused, g.Priority = false, 150 })
 			b.run(5 * time.Second)
 		}},
 		{"preempt: a standby that leaves restarts the delay", func(b *bench) {
@@ -231,7 +236,7 @@ func queueRules() []rule {
 		}},
 		{"session: another one loses a waiting lock", func(b *bench) {
 			lock := standby(b)
-			b.store.expire(1)
+			b.store.Expire(1)
 			b.session = 2
 			b.connect()
 			b.runBehind(lock, 2*time.Second)

@@ -1,4 +1,4 @@
-package election
+package election_test
 
 import (
 	"flag"
@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/sim/lockservice"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -70,20 +73,20 @@ func acquireRules() []rule {
 			b.apply(true)
 			b.queue("first", 100)
 			b.queue("second", 100)
-			b.set(Record{Format: 1, State: StateReleased, ReleasedTo: "me"})
+			b.set(election.Record{Format: 1, State: election.StateReleased, ReleasedTo: "me"})
 			b.start()
 			b.run(time.Second)
 		}},
 		{"acquire a: released to another, its second and then by rank", func(b *bench) {
 			b.apply(true)
 			b.queue("first", 100)
-			b.set(Record{Format: 1, State: StateReleased, ReleasedTo: "first"})
+			b.set(election.Record{Format: 1, State: election.StateReleased, ReleasedTo: "first"})
 			b.start()
 			b.run(5 * time.Second)
 		}},
 		{"acquire a: released but the lock still stands, never", func(b *bench) {
 			b.apply(true)
-			b.set(Record{Format: 1, State: StateReleased, Lock: b.queue("other", 100)})
+			b.set(election.Record{Format: 1, State: election.StateReleased, Lock: b.queue("other", 100)})
 			b.start()
 			b.run(time.Minute)
 		}},
@@ -125,7 +128,7 @@ func acquireRules() []rule {
 		{"acquire b: W follows the lease in the record", func(b *bench) {
 			b.apply(true)
 			lock := b.queue("other", 100)
-			b.set(Record{Format: 1, State: StateHolding, Epoch: 4, Node: "other", Lock: lock, LeaseMS: 9000})
+			b.set(election.Record{Format: 1, State: election.StateHolding, Epoch: 4, Node: "other", Lock: lock, LeaseMS: 9000})
 			b.start()
 			b.run(15 * time.Second)
 		}},
@@ -145,7 +148,7 @@ func acquireRules() []rule {
 			b.start()
 			b.run(2100 * time.Millisecond)
 			b.drop(lock)
-			b.fate(kindRead, "wait")
+			b.fate(lockservice.Read, "wait")
 			b.hint()
 			b.run(700 * time.Millisecond)
 			b.logf("the reply is here")
@@ -157,15 +160,15 @@ func acquireRules() []rule {
 			b.start()
 			b.run(12 * time.Second)
 			b.dropRecord()
-			b.must(Op{Kind: OpCreate, Key: Key{Group: "web", Kind: NodeRecord}, Data: NewRecord(false, time.Unix(0, 0)).Encode()})
+			b.must(election.Op{Kind: election.OpCreate, Key: election.Key{Group: "web", Kind: election.NodeRecord}, Data: election.NewRecord(false, time.Unix(0, 0)).Encode()})
 			b.logf("there is another unknown record")
 			b.hint()
 			b.run(14 * time.Second)
 		}},
 		{"acquire d: the reply was lost, renew first and answer then", func(b *bench) {
 			b.apply(true)
-			b.fate(kindTake, "ran")
-			b.fate(kindRenew, "wait")
+			b.fate(lockservice.Take, "ran")
+			b.fate(lockservice.Renew, "wait")
 			b.start()
 			b.run(300 * time.Millisecond)
 			b.logf("the reply is here")
@@ -174,33 +177,33 @@ func acquireRules() []rule {
 		}},
 		{"acquire d: a lost reply and a lost renewal, nothing is answered", func(b *bench) {
 			b.apply(true)
-			b.fate(kindTake, "ran")
-			b.fate(kindRenew, "lost", "lost", "wait")
+			b.fate(lockservice.Take, "ran")
+			b.fate(lockservice.Renew, "lost", "lost", "wait")
 			b.start()
 			b.run(2 * time.Second)
 		}},
 		{"acquire d: not after the lock was fenced", func(b *bench) {
 			b.apply(true)
 			b.start()
-			b.fate(kindReceipt, "lost", "lost", "wait")
-			b.act(b.m.GiveUp(b.now, b.m.byName["web"].holding(), "the address cannot be bound"))
+			b.fate(lockservice.Receipt, "lost", "lost", "wait")
+			b.act(b.m.GiveUp(b.now, b.holding(), "the address cannot be bound"))
 			b.run(3 * time.Second)
 		}},
 		{"acquire d: a late acquisition of a lock that was given up is receipted, not adopted", func(b *bench) {
 			b.apply(true)
-			b.fate(kindTake, "late", "wait")
-			b.fate(kindQueue, "ok", "lost")
+			b.fate(lockservice.Take, "late", "wait")
+			b.fate(lockservice.Queue, "ok", "lost")
 			b.start()
-			b.configure(func(g *GroupConfig) { g.Ineligible = "not fit" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "not fit" })
 			b.serve("lost")
 			b.runLate()
 			b.run(3 * time.Second)
-			b.configure(func(g *GroupConfig) { g.Ineligible = "" })
+			b.configure(func(g *election.GroupConfig) { g.Ineligible = "" })
 			b.run(3 * time.Second)
 		}},
 		{"acquire: a conflict is looked into before the next try", func(b *bench) {
 			b.apply(true)
-			b.fate(kindTake, "wait")
+			b.fate(lockservice.Take, "wait")
 			b.start()
 			b.other(b.queue("other", 100))
 			b.serve("ok")
@@ -230,10 +233,10 @@ func acquireRules() []rule {
 			b.apply(true)
 			b.start()
 			b.dropRecord()
-			b.fate(kindReplace, "wait")
+			b.fate(lockservice.Replace, "wait")
 			b.hint()
-			b.must(Op{Kind: OpSet, Key: Key{Group: "web", Kind: NodeQueue}, Version: AnyVersion},
-				Op{Kind: OpCreate, Key: Key{Group: "web", Kind: NodeRecord}, Data: NewRecord(false, time.Unix(0, 0)).Encode()})
+			b.must(election.Op{Kind: election.OpSet, Key: election.Key{Group: "web", Kind: election.NodeQueue}, Version: election.AnyVersion},
+				election.Op{Kind: election.OpCreate, Key: election.Key{Group: "web", Kind: election.NodeRecord}, Data: election.NewRecord(false, time.Unix(0, 0)).Encode()})
 			b.dropRecord()
 			b.serve("ok")
 			b.run(time.Second)
@@ -243,22 +246,22 @@ func acquireRules() []rule {
 			b.queue("front", 100)
 			b.start()
 			b.dropRecord()
-			b.fate(kindReplace, "late")
+			b.fate(lockservice.Replace, "late")
 			b.run(3 * time.Second)
 			slow := b.queue("slow", 100) // not among the locks that the late one deletes
 			b.run(13 * time.Second)
 			b.dropRecord()
 			b.runLate()
 			b.logf("an acquisition by %s, sent before ours was seen, while we answer", shortLock(slow))
-			record := Record{Format: 1, State: StateHolding, Epoch: 1, Node: "slow", Lock: slow, LeaseMS: 3000}
-			txn := []Op{{Kind: OpCheck, Key: Key{Group: "web", Kind: NodeLock, Lock: slow}, Version: AnyVersion},
-				{Kind: OpSet, Key: Key{Group: "web", Kind: NodeRecord}, Data: record.Encode()}}
-			b.logf("%s: %s", describe(txn), b.outcome(b.store.commit(0, txn)))
+			record := election.Record{Format: 1, State: election.StateHolding, Epoch: 1, Node: "slow", Lock: slow, LeaseMS: 3000}
+			txn := []election.Op{{Kind: election.OpCheck, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: slow}, Version: election.AnyVersion},
+				{Kind: election.OpSet, Key: election.Key{Group: "web", Kind: election.NodeRecord}, Data: record.Encode()}}
+			b.logf("%s: %s", describe(txn), b.outcome(b.store.Commit(0, txn)))
 			b.run(time.Second)
 		}},
 		{"missing: not with a lock whose acquisition may yet commit", func(b *bench) {
 			b.apply(true)
-			b.fate(kindTake, "late", "wait")
+			b.fate(lockservice.Take, "late", "wait")
 			b.start()
 			b.dropRecord()
 			b.serve("late")
@@ -273,7 +276,7 @@ func acquireRules() []rule {
 		{"an older observation is ignored", func(b *bench) {
 			b.apply(true)
 			lock := b.queue("other", 100)
-			b.seen = b.store.zxid() // as applied: released
+			b.seen = b.store.Zxid() // as applied: released
 			b.other(lock)
 			old := b.seen
 			b.start()
