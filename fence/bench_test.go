@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 var (
 	vipA = fence.VIP{Address: netip.MustParseAddr("10.0.0.100"), Interface: "eth0", Label: "eth0:2"}
 	vipB = fence.VIP{Address: netip.MustParseAddr("10.0.0.101"), Interface: "eth0"}
+	vip6 = fence.VIP{Address: netip.MustParseAddr("fd00::100"), Interface: "eth0", Label: "eth0:2"}
 	web1 = fence.Holding{Group: "web", Lock: "lock-1", Epoch: 1}
 	web2 = fence.Holding{Group: "web", Lock: "lock-2", Epoch: 2}
 	db1  = fence.Holding{Group: "db", Lock: "lock-9", Epoch: 1}
@@ -71,12 +73,24 @@ type bench struct {
 	*fence.Host
 	clock  *clock
 	kernel *fencetest.Kernel
+	gate   *fencetest.Gate // nil: none
 	state  string
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{clock: &clock{now: time.Hour}, state: filepath.Join(t.TempDir(), "vips.json")}
+	return startBench(t, nil)
+}
+
+// newGatedBench returns a bench with a kernel gate in memory.
+func newGatedBench(t *testing.T) *bench {
+	t.Helper()
+	return startBench(t, &fencetest.Gate{})
+}
+
+func startBench(t *testing.T, g *fencetest.Gate) *bench {
+	t.Helper()
+	b := &bench{clock: &clock{now: time.Hour}, gate: g, state: filepath.Join(t.TempDir(), "vips.json")}
 	b.kernel = newFake(b.clock.Now)
 	must(t, b.kernel.Replace(address("10.0.0.1/24", "eth0", "", fence.Forever)))
 	b.restart(t)
@@ -86,12 +100,32 @@ func newBench(t *testing.T) *bench {
 // restart makes a new Host, as a new life of the process would.
 func (b *bench) restart(t *testing.T) {
 	t.Helper()
-	h, err := fence.New(fence.Config{
+	c := fence.Config{
 		Logger: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Kernel: b.kernel, Now: b.clock.Now,
 		Announcer: &recorder{now: b.clock.Now}, StatePath: b.state,
-	})
+	}
+	if b.gate != nil {
+		c.Gate = b.gate
+	}
+	h, err := fence.New(c)
 	must(t, err)
 	b.Host = h
+}
+
+// wantOpen checks which VIPs pass the gate.
+func (b *bench) wantOpen(t *testing.T, want ...fence.VIP) {
+	t.Helper()
+	for _, a := range b.gate.Addresses() {
+		wanted := slices.ContainsFunc(want, func(v fence.VIP) bool { return v.Address == a })
+		if b.gate.Open(a, b.clock.Now()) != wanted {
+			t.Errorf("the gate of %v is open=%v, want %v", a, !wanted, wanted)
+		}
+	}
+	for _, v := range want {
+		if !slices.Contains(b.gate.Addresses(), v.Address) {
+			t.Errorf("%v is not gated", v)
+		}
+	}
 }
 
 func (b *bench) deadline() time.Duration { return b.clock.Now() + lease }

@@ -49,8 +49,8 @@ func (h *Host) bind(hold Holding, vips []VIP, deadline time.Duration) error {
 	var before, open []VIP
 	if g.held != nil {
 		before = g.held.vips
-		if g.held.bound {
-			open = before
+		if g.held.bound && h.now() < g.openUntil() {
+			open = before // their addresses live at least as long
 		}
 	}
 	all := union(vips, before)

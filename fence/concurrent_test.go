@@ -3,8 +3,11 @@ package fence_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/fence/fencetest"
 	"github.com/zklvs/zklvs/internal/boottime"
 )
 
@@ -95,7 +99,9 @@ func TestSweepExcludesBind(t *testing.T) {
 }
 
 // Random schedules: at every act of binding the lease lives and the lock is not
-// fenced; after a fence none of its addresses is there.
+// fenced; what is bound anew is shut; nothing that answers (bound, and its gate
+// open) does so under a fenced lock or after its deadline; after a fence none of
+// its addresses is there.
 func TestHostProperties(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
@@ -105,12 +111,27 @@ func TestHostProperties(t *testing.T) {
 		k := newFake(c.Now)
 		deadlines := map[string]time.Duration{} // by group
 		fenced := map[string]bool{}
-		group := map[string]string{"10.0.0.100": "web", "10.0.0.101": "db"}
+		group := map[string]string{"10.0.0.100": "web", "fd00::100": "db"}
 		lock := map[string]string{}
+		g := &fencetest.Gate{}
+		granted := map[string]time.Duration{} // by lock, the latest
+		binding := false
 		k.Hook = func(op string, a fence.Address) error {
 			c.Add(time.Duration(rapid.Int64Range(0, int64(150*time.Millisecond)).Draw(t, "act")))
+			answers(t, k, g, c.Now(), func(a netip.Addr) bool {
+				for l, until := range granted {
+					if strings.HasPrefix(l, group[a.String()]) && !fenced[l] && c.Now() < until {
+						return true
+					}
+				}
+				return false
+			})
 			if op == "replace" {
-				g := group[a.Prefix.Addr().String()]
+				ip := a.Prefix.Addr()
+				if binding && !present(k, ip) && g.Open(ip, c.Now()) {
+					t.Fatalf("%v is bound before an open gate", a)
+				}
+				g := group[ip.String()]
 				if fenced[lock[g]] {
 					t.Fatalf("%v bound under the fenced %s", a, lock[g])
 				}
@@ -120,18 +141,22 @@ func TestHostProperties(t *testing.T) {
 			}
 			return nil
 		}
-		h, err := fence.New(fence.Config{Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: c.Now}, Now: c.Now, StatePath: filepath.Join(dir, fmt.Sprint(n))})
+		h, err := fence.New(fence.Config{Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: c.Now}, Gate: g, Now: c.Now, StatePath: filepath.Join(dir, fmt.Sprint(n))})
 		if err != nil {
 			t.Fatal(err)
 		}
-		vip := map[string]fence.VIP{"web": vipA, "db": vipB}
+		vip := map[string]fence.VIP{"web": vipA, "db": vip6}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			c.Add(time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "pause")))
 			g := rapid.SampledFrom([]string{"web", "db"}).Draw(t, "group")
 			hold := fence.Holding{Group: g, Lock: g + fmt.Sprint(rapid.IntRange(1, 4).Draw(t, "lock"))}
 			deadline := c.Now() + time.Duration(rapid.Int64Range(0, int64(lease)).Draw(t, "lease"))
-			lock[g], deadlines[g] = hold.Lock, deadline
-			switch rapid.IntRange(0, 3).Draw(t, "op") {
+			op := rapid.IntRange(0, 4).Draw(t, "op")
+			if op < 3 {
+				lock[g], deadlines[g] = hold.Lock, deadline
+				granted[hold.Lock] = max(granted[hold.Lock], deadline)
+			}
+			switch binding = op < 2; op {
 			case 0, 1:
 				err = h.Bind(hold, []fence.VIP{vip[g]}, deadline)
 				if fenced[hold.Lock] && !errors.Is(err, fence.ErrFenced) {
@@ -139,6 +164,11 @@ func TestHostProperties(t *testing.T) {
 				}
 			case 2:
 				_ = h.Extend(hold, deadline) // refused or not: agree looks at what is there
+			case 4:
+				listed := []fence.VIP{vipA, vip6}[rapid.IntRange(0, 2).Draw(t, "from"):]
+				if err := h.Watch(listed); err != nil {
+					t.Fatal(err)
+				}
 			case 3:
 				if err := h.Fence(hold, "test"); err != nil {
 					t.Fatal(err)
@@ -153,6 +183,20 @@ func TestHostProperties(t *testing.T) {
 			agree(t, h, k)
 		}
 	})
+}
+
+// present reports whether an address is bound, without the kernel's hook.
+func present(k *fencetest.Kernel, ip netip.Addr) bool {
+	return slices.ContainsFunc(k.Table(), func(a fence.Address) bool { return a.Prefix.Addr() == ip })
+}
+
+// answers fails the test if an address is bound, passes the gate, and may not.
+func answers(t *rapid.T, k *fencetest.Kernel, g *fencetest.Gate, now time.Duration, may func(netip.Addr) bool) {
+	for _, a := range k.Table() {
+		if ip := a.Prefix.Addr(); g.Open(ip, now) && !may(ip) {
+			t.Fatalf("%v is open and must not be", a)
+		}
+	}
 }
 
 // agree checks that every address in the table is one that the Host says it bound.
@@ -174,15 +218,15 @@ func agree(t *rapid.T, h *fence.Host, k fence.Kernel) {
 
 // Many goroutines at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	k := newFake(boottime.Now)
+	k, g := newFake(boottime.Now), &fencetest.Gate{}
 	h, err := fence.New(fence.Config{
-		Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: boottime.Now}, Now: boottime.Now,
+		Logger: zap.NewNop(), Kernel: k, Announcer: &recorder{now: boottime.Now}, Gate: g, Now: boottime.Now,
 		StatePath: filepath.Join(t.TempDir(), "vips.json"),
 	})
 	must(t, err)
 	var wg sync.WaitGroup
 	go h.Run(t.Context()) //nolint:errcheck // always nil
-	for _, v := range []fence.VIP{vipA, vipB} {
+	for _, v := range []fence.VIP{vipA, vip6} {
 		wg.Go(func() {
 			for i := range 100 {
 				hold := fence.Holding{Group: v.Address.String(), Lock: fmt.Sprint(v.Address, i)}
@@ -190,11 +234,20 @@ func TestConcurrentUse(t *testing.T) {
 				wg.Go(func() { h.Extend(hold, boottime.Now()+lease) }) //nolint:errcheck // may be fenced
 				h.Bound()
 				must(t, h.Fence(hold, "test"))
+				if g.Open(v.Address, boottime.Now()) && slices.Contains(g.Addresses(), v.Address) {
+					t.Errorf("the gate of %v is open after the fence", v)
+				}
 			}
 		})
 		wg.Go(func() {
 			for range 100 {
-				if removed, _, err := h.RemoveForeign([]fence.VIP{vipA, vipB}); err != nil || len(removed) != 0 {
+				must(t, h.Watch(nil))
+				must(t, h.Watch([]fence.VIP{v}))
+			}
+		})
+		wg.Go(func() {
+			for range 100 {
+				if removed, _, err := h.RemoveForeign([]fence.VIP{vipA, vip6}); err != nil || len(removed) != 0 {
 					t.Errorf("removed %v, %v: held or just gone", removed, err)
 				}
 			}

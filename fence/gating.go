@@ -107,6 +107,13 @@ func (g *group) note(lock string, vips []VIP) {
 	g.gated.vips = vips
 }
 
+// openUntil returns until when the group's gate is open; 0: shut, or none.
+func (g *group) openUntil() time.Duration {
+	g.gating.Lock()
+	defer g.gating.Unlock()
+	return g.gated.until
+}
+
 // open opens the gate of vips until the holding's deadline, if the lock is not
 // fenced and the lease lives: the last look at it before this host answers.
 // Nothing is opened under a lock once its fence has begun: that shuts the gate

@@ -23,7 +23,7 @@ import (
 func newRealHost(t *testing.T, statePath string) (*fence.Host, *fence.Netlink) {
 	t.Helper()
 	k := newNetlink(t)
-	arp, err := fence.NewARP()
+	arp, err := fence.NewPacketAnnouncer()
 	must(t, err)
 	t.Cleanup(func() { arp.Close() })
 	h, err := fence.New(fence.Config{
@@ -181,13 +181,19 @@ func TestKernelGratuitousARP(t *testing.T) {
 // listen opens a packet socket for ARP on an interface of the thread's namespace.
 func listen(t *testing.T, iface string) int {
 	t.Helper()
-	const arp = unix.ETH_P_ARP<<8&0xff00 | unix.ETH_P_ARP>>8
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, arp)
+	return listenTo(t, iface, unix.ETH_P_ARP)
+}
+
+// listenTo opens a packet socket for one protocol.
+func listenTo(t *testing.T, iface string, protocol uint16) int {
+	t.Helper()
+	swapped := protocol<<8 | protocol>>8 // network byte order, on a little-endian machine
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(swapped))
 	must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
 	link, err := newNetlink(t).Link(iface)
 	must(t, err)
-	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: arp, Ifindex: link.Index}))
+	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: swapped, Ifindex: link.Index}))
 	return fd
 }
 
@@ -266,7 +272,7 @@ func TestKernelNoRights(t *testing.T) {
 	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := fence.NewARP(); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_RAW") {
+	if _, err := fence.NewPacketAnnouncer(); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_RAW") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -97,6 +97,9 @@ func (h *Host) Sweep() ([]VIP, error) {
 
 // remove shuts the gate of some of a group's VIPs, then removes them, verified.
 func (h *Host) remove(g *group, vips []VIP) error {
+	if len(vips) == 0 {
+		return nil
+	}
 	return errors.Join(h.shut(g, vips), h.removeAll(among(vips)))
 }
 

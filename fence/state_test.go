@@ -23,6 +23,7 @@ func TestStateRoundTrip(t *testing.T) {
 	want := []VIP{
 		{Address: netip.MustParseAddr("10.0.0.1"), Interface: "eth0", Label: "eth0:2"},
 		{Address: netip.MustParseAddr("10.0.0.2"), Interface: "bond0.100"},
+		{Address: netip.MustParseAddr("fd00::100"), Interface: "eth0", Label: "eth0:2"},
 	}
 	if err := saveState(path, want); err != nil {
 		t.Fatal(err)
@@ -47,6 +48,8 @@ func TestStateRefused(t *testing.T) {
 		"unknown field": {`{"format":1,"vips":[],"gate":true}`, `unknown field "gate"`},
 		"two documents": {`{"format":1,"vips":[]} {}`, "text after the end"},
 		"no address":    {`{"format":1,"vips":[{"interface":"eth0"}]}`, "expected an IPv4 address"},
+		"zone":          {`{"format":1,"vips":[{"address":"fe80::1%eth0","interface":"eth0"}]}`, "or a global IPv6 address"},
+		"mapped":        {`{"format":1,"vips":[{"address":"::ffff:10.0.0.1","interface":"eth0"}]}`, "or a global IPv6 address"},
 		"lo":            {`{"format":1,"vips":[{"address":"10.0.0.1","interface":"lo"}]}`, "does not bind on lo"},
 		"bad interface": {`{"format":1,"vips":[{"address":"10.0.0.1","interface":"../eth0"}]}`, `unexpected character "/"`},
 		"long label":    {`{"format":1,"vips":[{"address":"10.0.0.1","interface":"eth0","label":"eth0:0123456789a"}]}`, "has 16 bytes: expected 1 to 15"},
@@ -70,6 +73,9 @@ func TestStateRefused(t *testing.T) {
 
 func FuzzParseState(f *testing.F) {
 	f.Add([]byte(`{"format":1,"vips":[{"address":"10.0.0.1","interface":"eth0","label":"eth0:2"}]}`))
+	f.Add([]byte(`{"format":1,"vips":[{"address":"2001:db8::100","interface":"eth0"},{"address":"10.0.0.1","interface":"eth0"}]}`))
+	f.Add([]byte(`{"format":1,"vips":[{"address":"::ffff:10.0.0.1","interface":"eth0"}]}`))
+	f.Add([]byte(`{"format":1,"vips":[{"address":"fd00::1%eth0","interface":"eth0"}]}`))
 	f.Add([]byte(`{"format":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		vips, err := parseState(data)
