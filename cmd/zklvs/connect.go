@@ -94,7 +94,7 @@ func zkConfig(z spec.ZooKeeper, log *zap.Logger) (zk.Config, error) {
 }
 
 func loadTLS(t spec.TLS) (*tls.Config, error) {
-	return zk.LoadTLS(zk.TLSFiles{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName})
+	return zk.LoadTLS(tlsFiles(t))
 }
 
 // connection is a command's session with ZooKeeper.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/internal/director"
 	"github.com/zklvs/zklvs/internal/spec"
 	"github.com/zklvs/zklvs/internal/zk"
@@ -122,7 +123,7 @@ func plan(snap zk.Snapshot, applied *spec.Documents, parse error, prune bool) (*
 	if err := refuseMoves(snap, whole, sp); err != nil {
 		return nil, err
 	}
-	if err := director.Timing(sp.Cluster).Validate(); err != nil {
+	if err := director.Timing(sp.Cluster, fence.LatenessUngated).Validate(); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", whole.Pos(spec.ClusterPath), err))
 	}
 	before, after := snap.Data(), maps.Clone(applied.Encode())

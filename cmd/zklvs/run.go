@@ -22,6 +22,7 @@ import (
 	"github.com/zklvs/zklvs/internal/boottime"
 	"github.com/zklvs/zklvs/internal/control"
 	"github.com/zklvs/zklvs/internal/director"
+	"github.com/zklvs/zklvs/internal/guard"
 	"github.com/zklvs/zklvs/internal/life"
 	"github.com/zklvs/zklvs/internal/logfield"
 	"github.com/zklvs/zklvs/internal/spec"
@@ -50,7 +51,7 @@ ZooKeeper as long as it takes, and holds nothing meanwhile.`,
 			if err != nil {
 				return err
 			}
-			return run(cmd.Context(), local, log)
+			return run(cmd.Context(), local, logs, log)
 		},
 	}
 	addConfig(cmd, &config, "this director's file")
@@ -81,24 +82,22 @@ func readLocal(file string) (spec.Local, error) {
 
 // run wires a director together. Parts are stopped in the reverse order of
 // their start: the sessions last, since releasing needs them.
-func run(ctx context.Context, local spec.Local, log *zap.Logger) error {
+func run(ctx context.Context, local spec.Local, logs logFlags, log *zap.Logger) error {
 	if os.Geteuid() != 0 {
 		return errors.New("binding addresses and changing IPVS need root: run as root, or through the systemd unit in deploy/")
 	}
-	claim, err := life.Take(local.Cluster)
+	claim, err := takeLife(ctx, local, log)
 	if err != nil {
 		return err
 	}
 	defer claim.Close()
-	p, err := newParts(local, log)
+	p, err := newParts(local, logs, log, claim)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	log.Info("starting", zap.String(logfield.Node, local.Node), zap.String("cluster", local.Cluster), zap.String("version", versionString()),
-		zap.Strings("fence_layers", director.FenceLayers()))
-	log.Warn("no guard process and no kernel gate in this version: if this daemon is frozen or killed, its addresses go when their lifetime ends",
-		zap.Duration("at_most_after_the_lease", fence.Lateness))
+		zap.Strings("fence_layers", p.life.Layers))
 	sessions, stopSessions := context.WithCancel(context.WithoutCancel(ctx))
 	var background errgroup.Group
 	for _, task := range p.background() {
@@ -113,6 +112,30 @@ func run(ctx context.Context, local spec.Local, log *zap.Logger) error {
 	return err
 }
 
+// settling is how long the guard of an earlier life may take to end: it settles
+// that life's locks.
+const settling = 10 * time.Second
+
+// takeLife claims the cluster on this host. It waits for the guard of a life
+// that died, not for a director that lives.
+func takeLife(ctx context.Context, local spec.Local, log *zap.Logger) (*life.Claim, error) {
+	deadline := boottime.Now() + settling
+	for told := false; ; told = true {
+		claim, err := life.Take(local.Cluster)
+		if !errors.Is(err, life.ErrTaken) || boottime.Now() > deadline || control.Status(ctx, local.Socket(), new(struct{})) == nil {
+			return claim, err
+		}
+		if !told {
+			log.Info("waiting for a process of an earlier life to end", zap.Duration("at_most", settling))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func ignoreCancelled(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -123,6 +146,7 @@ func ignoreCancelled(err error) error {
 // parts are the pieces of a director.
 type parts struct {
 	local     spec.Local
+	logs      logFlags // the guard's too
 	log       *zap.Logger
 	tree      zk.Tree
 	elections *zk.Session // carries nothing but the election
@@ -130,8 +154,9 @@ type parts struct {
 	documents *zk.Documents
 	publisher *zk.Publisher
 	netlink   *fence.Netlink
-	arp       *fence.ARP
 	links     *fence.LinkWatch
+	guard     *guard.Supervisor
+	life      guard.Life // what the guard offers
 	director  *director.Director
 	elector   *zk.Elector
 }
@@ -140,8 +165,8 @@ type parts struct {
 // server fails every read under way, and nothing there is in a hurry.
 const patientReply = 2 * time.Second
 
-func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
-	p = &parts{local: local, log: log}
+func newParts(local spec.Local, logs logFlags, log *zap.Logger, claim *life.Claim) (p *parts, err error) {
+	p = &parts{local: local, logs: logs, log: log}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -167,18 +192,18 @@ func newParts(local spec.Local, log *zap.Logger) (p *parts, err error) {
 	}
 	p.documents = zk.NewDocuments(zk.NewStore(p.others, p.tree), log)
 	p.publisher = zk.NewPublisher(p.others, log)
-	if err = p.kernel(); err == nil {
-		err = p.join()
+	if err = p.kernel(); err != nil {
+		return p, err
 	}
-	return p, err
+	if err = p.startGuard(claim, cfg); err != nil {
+		return p, err
+	}
+	return p, p.join()
 }
 
 // kernel opens what talks to this host's kernel.
 func (p *parts) kernel() (err error) {
 	if p.netlink, err = fence.NewNetlink(); err != nil {
-		return err
-	}
-	if p.arp, err = fence.NewARP(); err != nil {
 		return err
 	}
 	p.links, err = fence.NewLinkWatch()
@@ -192,10 +217,6 @@ func (p *parts) state(name string) string {
 
 // join makes the director and the elector that drives it.
 func (p *parts) join() error {
-	host, err := fence.New(fence.Config{Logger: p.log, Kernel: p.netlink, Announcer: p.arp, Now: boottime.Now, StatePath: p.state("vips")})
-	if err != nil {
-		return err
-	}
 	scope, err := ipvs.HostScope()
 	if err != nil {
 		return err
@@ -205,14 +226,15 @@ func (p *parts) join() error {
 		return err
 	}
 	machine, err := election.New(election.Config{Node: p.local.Node, Host: life.HostID(),
-		Timing: director.Timing(spec.DefaultCluster()), Random: random, Wall: time.Now})
+		Timing: director.Timing(spec.DefaultCluster(), p.life.Lateness), Random: random, Wall: time.Now})
 	if err != nil {
 		return badInput(err)
 	}
 	p.director = director.New(director.Config{
 		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), Interface: p.local.Interface, Version: versionString(),
-		Documents: documents{p.documents}, Fencer: host, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
+		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
 		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
+		Lateness: p.life.Lateness, FenceLayers: p.life.Layers,
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
 	p.elector = zk.NewElector(zk.ElectorConfig{Session: p.elections, Tree: p.tree, Machine: machine,
@@ -307,9 +329,6 @@ func (p *parts) checkAccess(ctx context.Context) error {
 func (p *parts) close() {
 	if p.links != nil {
 		p.links.Close()
-	}
-	if p.arp != nil {
-		_ = p.arp.Close() // nothing is left to be sent
 	}
 	if p.netlink != nil {
 		p.netlink.Close()

@@ -22,8 +22,8 @@ const patience = 30 * time.Second
 // FailoverBound is how long a take-over without a receipt may take with default
 // settings: W, and a second for looking, binding and announcing.
 func FailoverBound(c spec.Cluster) time.Duration {
-	t := director.Timing(c)
-	return t.Wait(t.Lease+fence.Lateness) + time.Second
+	t := director.Timing(c, fence.LatenessGated)
+	return t.Wait(t.Lease+t.Lateness) + time.Second
 }
 
 // Run builds the exercise, walks through it and takes it down again. It returns

@@ -15,6 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,13 +50,17 @@ type Elector interface {
 	Status() []election.GroupStatus
 }
 
-// Fencer binds and removes VIPs; see fence.Host.
+// Fencer binds and removes VIPs; see guard.Supervisor, and fence.Host behind it.
 type Fencer interface {
 	Run(ctx context.Context) error
 	Sweep() ([]fence.VIP, error)
-	Bind(fence.Holding, []fence.VIP, time.Duration) error
-	Extend(fence.Holding, time.Duration) error
-	Fence(h fence.Holding, reason string) error
+	// Watch tells all VIPs of the documents, held here or not, before any is bound.
+	Watch([]fence.VIP) error
+	// Queued tells which lock is to be settled for this director if it dies.
+	Queued(election.Queued) error
+	Bind(election.Grant, []fence.VIP) error
+	Extend(election.Grant) error
+	Fence(h election.Holding, reason string) error
 	RemoveForeign([]fence.VIP) (removed, hidden []fence.Address, err error)
 	LinkState(name string) (up, carrier bool, err error)
 	SetGARPRefresh(time.Duration)
@@ -95,6 +101,9 @@ type Config struct {
 	OpenTable func() (Table, error)
 	// LeftoverRules tells that an earlier life left rules in the kernel.
 	LeftoverRules bool
+	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
+	Lateness    time.Duration
+	FenceLayers []string
 	// Links yields after the state of some interface has changed.
 	Links     <-chan struct{}
 	Publisher Publisher
@@ -118,7 +127,9 @@ type Director struct {
 	holdings map[string]*holding
 	unfit    map[string]string // by group
 	failed   map[string]failure
-	targets  map[health.Target]bool // as last given to the checks
+	// unwatched is why the VIPs of the documents are not all gated, "" if they are.
+	unwatched string
+	targets   map[health.Target]bool // as last given to the checks
 
 	published map[string]string
 	groups    []election.GroupConfig
@@ -237,6 +248,7 @@ func (d *Director) refresh() {
 	if changed {
 		d.changed(sp, problems)
 	}
+	d.watch(sp)
 	d.configure(sp)
 	d.removeForeign(sp)
 	d.publish(sp)
@@ -261,7 +273,7 @@ func (d *Director) changed(sp *spec.Spec, problems []string) {
 	}
 	d.log.Info("documents in force", zap.Int("groups", len(sp.Groups)), zap.Int("services", len(sp.Services)), zap.Int("problems", len(problems)))
 	d.cfg.Fencer.SetGARPRefresh(sp.Cluster.GARPRefresh)
-	if err := d.elector.SetTiming(Timing(sp.Cluster)); err != nil {
+	if err := d.elector.SetTiming(Timing(sp.Cluster, d.cfg.Lateness)); err != nil {
 		d.log.Error("the cluster's timing is refused; the earlier one stays in force", zap.Error(err))
 	}
 	d.rules.interval(sp.Cluster.IPVSCheckInterval)
@@ -275,9 +287,10 @@ func (d *Director) changed(sp *spec.Spec, problems []string) {
 	}
 }
 
-// Timing is what the cluster's document says about leases.
-func Timing(c spec.Cluster) election.Timing {
-	return election.Timing{Lease: c.Lease, Renew: c.Renewal(), Drift: c.Drift, Lateness: fence.Lateness}
+// Timing is what the cluster's document says about leases, on a host whose fence
+// may be late by lateness.
+func Timing(c spec.Cluster, lateness time.Duration) election.Timing {
+	return election.Timing{Lease: c.Lease, Renew: c.Renewal(), Drift: c.Drift, Lateness: lateness}
 }
 
 func (d *Director) vips(g spec.Group) []fence.VIP {
@@ -289,13 +302,49 @@ func (d *Director) vips(g spec.Group) []fence.VIP {
 	return out
 }
 
+// watch has every VIP of the documents gated before one can be held. Where that
+// fails no group is fit.
+func (d *Director) watch(sp *spec.Spec) {
+	reason := ""
+	if err := d.cfg.Fencer.Watch(d.allVIPs(sp)); err != nil {
+		reason = err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unwatched = reason
+}
+
+// Lost tells that the guard under which groups are held has died: those
+// holdings are over.
+func (d *Director) Lost(reason string) {
+	d.mu.Lock()
+	elector := d.elector
+	var held []election.Holding
+	for _, h := range d.holdings {
+		h.mu.Lock()
+		if h.grant != nil {
+			held = append(held, h.grant.Holding)
+		}
+		h.mu.Unlock()
+	}
+	d.mu.Unlock()
+	for _, h := range held {
+		elector.GiveUp(h, reason)
+	}
+}
+
+func (d *Director) allVIPs(sp *spec.Spec) []fence.VIP {
+	var vips []fence.VIP
+	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
+		vips = append(vips, d.vips(sp.Groups[name])...)
+	}
+	return vips
+}
+
 // removeForeign makes sure that this host does not answer for VIPs that it does
 // not hold, whoever bound them.
 func (d *Director) removeForeign(sp *spec.Spec) {
-	var vips []fence.VIP
-	for _, g := range sp.Groups {
-		vips = append(vips, d.vips(g)...)
-	}
+	vips := d.allVIPs(sp)
 	if len(vips) == 0 {
 		return
 	}

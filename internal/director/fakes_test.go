@@ -322,7 +322,13 @@ type failingFencer struct {
 	binds    []time.Duration // deadlines asked for
 }
 
-func (f *failingFencer) Fence(h fence.Holding, reason string) error {
+func (f *failingFencer) Queued(election.Queued) error { return nil }
+
+func (f *failingFencer) Extend(g election.Grant) error {
+	return f.Host.Extend(fence.Holding(g.Holding), g.Deadline)
+}
+
+func (f *failingFencer) Fence(h election.Holding, reason string) error {
 	f.mu.Lock()
 	fails := f.failures > 0
 	if fails {
@@ -332,20 +338,20 @@ func (f *failingFencer) Fence(h fence.Holding, reason string) error {
 	if fails {
 		return errors.New("the kernel is busy")
 	}
-	return f.Host.Fence(h, reason)
+	return f.Host.Fence(fence.Holding(h), reason)
 }
 
-func (f *failingFencer) Bind(h fence.Holding, vips []fence.VIP, deadline time.Duration) error {
+func (f *failingFencer) Bind(g election.Grant, vips []fence.VIP) error {
 	f.mu.Lock()
 	err := f.bindErr
-	f.binds = append(f.binds, deadline)
+	f.binds = append(f.binds, g.Deadline)
 	f.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	err = f.Host.Bind(h, vips, deadline)
+	err = f.Host.Bind(fence.Holding(g.Holding), vips, g.Deadline)
 	if f.onBind != nil {
-		f.onBind(h)
+		f.onBind(fence.Holding(g.Holding))
 	}
 	return err
 }
@@ -432,7 +438,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 	}
 	b.fencer = &failingFencer{Host: b.host(filepath.Join(t.TempDir(), "vips"))}
 	b.cfg = Config{
-		Node: "node01", Interface: "eth0", Version: "v1", Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
+		Node: "node01", Interface: "eth0", Version: "v1", Lateness: fence.LatenessUngated, FenceLayers: []string{"test layer"}, Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
 		OpenTable: b.open, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
 	}
 	return b

@@ -61,6 +61,9 @@ func (d *Director) judge(name string, g spec.Group, sp *spec.Spec, verdicts map[
 	if f := d.failed[name]; f.until > d.cfg.Now() {
 		reasons = append(reasons, f.reason)
 	}
+	if d.unwatched != "" && !slices.Contains(reasons, d.unwatched) {
+		reasons = append(reasons, d.unwatched)
+	}
 	reason := strings.Join(reasons, "; ")
 	if !known || was != reason {
 		d.logFitness(name, reason)

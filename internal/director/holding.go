@@ -28,11 +28,12 @@ type holding struct {
 	group string
 	kick  chan struct{}
 
-	mu    sync.Mutex // guards what follows
-	grant *election.Grant
-	fence *election.Fence
-	vips  []fence.VIP // what the documents say
-	dirty bool        // vips differs from what was bound
+	mu     sync.Mutex // guards what follows
+	queued *election.Queued
+	grant  *election.Grant
+	fence  *election.Fence
+	vips   []fence.VIP // what the documents say
+	dirty  bool        // vips differs from what was bound
 
 	// Only the worker uses these.
 	holds    election.Holding
@@ -54,6 +55,15 @@ func (d *Director) Fence(f election.Fence) {
 	h := d.holding(f.Holding.Group)
 	h.mu.Lock()
 	h.fence = &f
+	h.mu.Unlock()
+	h.wake()
+}
+
+// Queued implements zk.Executor. It returns at once.
+func (d *Director) Queued(q election.Queued) {
+	h := d.holding(q.Group)
+	h.mu.Lock()
+	h.queued = &q
 	h.mu.Unlock()
 	h.wake()
 }
@@ -105,18 +115,25 @@ func (h *holding) run(ctx context.Context) error {
 }
 
 // step does what is asked now. A fence overrides the grants before it: the
-// election grants nothing anew before it has heard Fenced.
+// election queues and grants nothing anew before it has heard Fenced.
 func (h *holding) step(ctx context.Context) {
 	h.mu.Lock()
-	grant, stop := h.grant, h.fence
+	queued, grant, stop := h.queued, h.grant, h.fence
+	h.queued = nil
 	if stop != nil {
 		h.grant, h.fence = nil, nil
 	}
 	h.mu.Unlock()
-	switch {
-	case stop != nil:
+	if stop != nil {
 		h.stop(ctx, *stop)
-	case grant != nil:
+		return
+	}
+	if queued != nil {
+		if err := h.d.cfg.Fencer.Queued(*queued); err != nil { // then others wait longer if this director dies
+			h.d.log.Warn("the guard does not know of the lock in the queue", zap.String(logfield.Group, h.group), zap.Error(err))
+		}
+	}
+	if grant != nil {
 		h.answer(ctx, *grant)
 	}
 }
@@ -134,13 +151,12 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 	if h.fencePending() { // it came while the rules were installed
 		return
 	}
-	vips, deadline, dirty := h.current(g)
-	key := fence.Holding(g.Holding)
+	g, vips, dirty := h.current(g)
 	var err error
 	if h.bound && !dirty {
-		err = h.d.cfg.Fencer.Extend(key, deadline)
+		err = h.d.cfg.Fencer.Extend(g)
 	} else {
-		err = h.d.cfg.Fencer.Bind(key, vips, deadline)
+		err = h.d.cfg.Fencer.Bind(g, vips)
 	}
 	switch {
 	case err == nil && !h.bound:
@@ -149,8 +165,11 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 			zap.Duration(logfield.Took, h.d.cfg.Now()-begun))
 	case err == nil:
 		h.failures = 0
-	case errors.Is(err, fence.ErrFenced), errors.Is(err, fence.ErrLeaseOver):
+	case errors.Is(err, fence.ErrLeaseOver):
 		h.bound = false // the election orders the fence by itself
+	case errors.Is(err, fence.ErrFenced): // by the guard: this holding is over, even if the lease lives on
+		h.bound = false
+		h.d.elector.GiveUp(g.Holding, "fenced: "+err.Error())
 	case h.bound && !dirty && h.failures < maxFailures:
 		h.failures++
 		h.d.log.Error("renewing the addresses failed", zap.String(logfield.Group, h.group), zap.Error(err))
@@ -169,7 +188,7 @@ func (h *holding) fencePending() bool {
 
 // current returns what to bind until when: during a long take-over newer grants
 // have come in.
-func (h *holding) current(g election.Grant) ([]fence.VIP, time.Duration, bool) {
+func (h *holding) current(g election.Grant) (election.Grant, []fence.VIP, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.grant != nil && h.grant.Holding == g.Holding {
@@ -177,7 +196,7 @@ func (h *holding) current(g election.Grant) ([]fence.VIP, time.Duration, bool) {
 	}
 	dirty := h.dirty
 	h.dirty = false
-	return h.vips, g.Deadline, dirty
+	return g, h.vips, dirty
 }
 
 // stop removes the addresses, verified, tells the election, and only then takes
@@ -185,7 +204,7 @@ func (h *holding) current(g election.Grant) ([]fence.VIP, time.Duration, bool) {
 func (h *holding) stop(ctx context.Context, f election.Fence) {
 	h.d.log.Info("fencing", zap.String(logfield.Group, h.group), zap.String(logfield.Reason, f.Reason), zap.String(logfield.Lock, f.Holding.Lock))
 	for {
-		err := h.d.cfg.Fencer.Fence(fence.Holding(f.Holding), f.Reason)
+		err := h.d.cfg.Fencer.Fence(f.Holding, f.Reason)
 		if err == nil {
 			break
 		}

@@ -47,10 +47,6 @@ type Status struct {
 	Health []ServiceHealth        `json:"health"`
 }
 
-// FenceLayers are the layers that make this host stop answering, see
-// docs/SAFETY.md.
-func FenceLayers() []string { return []string{"director step-down", "address lifetime"} }
-
 // Status returns what this director knows and does.
 func (d *Director) Status() Status {
 	groups := d.groupStatus()
@@ -84,7 +80,7 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 		}
 	}
 	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
-		Interface: d.cfg.Interface, FenceLayers: FenceLayers(), Unfit: unfit, Problems: d.docs.problems}
+		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: d.docs.problems}
 }
 
 func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict) []ServiceHealth {

@@ -198,6 +198,15 @@ func (c *Core) settlement(p *place) Settle {
 		Epoch: p.holding.Epoch, Version: p.version, Reason: reason}}
 }
 
+// Leave tells that the director ends in order and has settled its locks by itself.
+func (c *Core) Leave() {
+	for _, p := range c.groups {
+		if p.phase == queued || p.phase == fenced {
+			p.phase = idle
+		}
+	}
+}
+
 // Settled tells that a lock was settled, or that it was given up.
 func (c *Core) Settled(group, lock string) {
 	if p := c.place(group); p.phase == settling && p.holding.Lock == lock {

@@ -43,6 +43,9 @@ func Take(cluster string) (*Claim, error) {
 	return &Claim{l}, nil
 }
 
+// File returns the claim for a child process: it lasts as long as either lives.
+func (c *Claim) File() (*os.File, error) { return c.l.File() }
+
 // Close gives the claim up.
 func (c *Claim) Close() error { return c.l.Close() }
 

@@ -29,9 +29,13 @@ const (
 // DefaultLocal is a director's file that says nothing.
 func DefaultLocal() Local {
 	return Local{
-		ZooKeeper: ZooKeeper{SessionTimeout: 10 * time.Second},
+		ZooKeeper: ZooKeeper{SessionTimeout: 6 * time.Second},
 		RunDir:    "/run/zklvs",
 		ExecDir:   "/etc/zklvs/exec.d",
+
+		Gate:           GateAuto,
+		Watchdog:       WatchdogOff,
+		WatchdogDevice: "/dev/watchdog",
 	}
 }
 

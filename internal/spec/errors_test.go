@@ -131,7 +131,7 @@ func TestParseLocalErrors(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"empty", "", "l.yaml:1: is empty; expected the director's settings, such as `cluster: web`"},
 		{"nothing needed", "interface: eth0\n", "l.yaml:1: has no cluster; expected cluster: name of the cluster\nl.yaml:1: has no zookeeper; expected zookeeper: how to reach ZooKeeper"},
-		{"documents", "cluster: web\n" + zk + "groups: {}\n", "l.yaml:3: unknown key \"groups\"; expected one of cluster, node, zookeeper, interface, control_socket, run_dir, exec_dir (groups belong into a file for `zklvs apply`)"},
+		{"documents", "cluster: web\n" + zk + "groups: {}\n", "l.yaml:3: unknown key \"groups\"; expected one of cluster, node, zookeeper, interface, control_socket, run_dir, exec_dir, gate, watchdog, watchdog_device (groups belong into a file for `zklvs apply`)"},
 		{"no servers", "cluster: web\nzookeeper:\n  servers: []\n", "l.yaml:3: zookeeper.servers: is an empty list; expected at least one host:port"},
 		{"server", "cluster: web\nzookeeper: {servers: [\"a:b\", a:0, 'a b:1', a:2181, a]}\n", `l.yaml:2: zookeeper.servers[0]: "a:b" is no server; expected host:port, such as 10.0.0.1:2181
 l.yaml:2: zookeeper.servers[1]: "a:0" is no server; expected host:port, such as 10.0.0.1:2181

@@ -227,6 +227,9 @@ zookeeper:
 control_socket: /run/x.sock
 run_dir: /run/other
 exec_dir: /opt/exec
+gate: nftables
+watchdog: required
+watchdog_device: /dev/watchdog1
 `
 	tests := []struct {
 		name, text string
@@ -234,8 +237,9 @@ exec_dir: /opt/exec
 	}{
 		{"example", minimal, Local{
 			Cluster: "web", Node: "node01", Interface: "eth0",
-			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 10 * time.Second},
+			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 6 * time.Second},
 			ControlSocket: "/run/zklvs/web.sock", RunDir: "/run/zklvs", ExecDir: "/etc/zklvs/exec.d",
+			Gate: GateAuto, Watchdog: WatchdogOff, WatchdogDevice: "/dev/watchdog",
 		}},
 		{"everything", full, Local{
 			Cluster: "web",
@@ -247,6 +251,7 @@ exec_dir: /opt/exec
 				TLS:            &TLS{"/etc/zklvs/ca.pem", "/etc/zklvs/cert.pem", "/etc/zklvs/key.pem", "zk"},
 			},
 			ControlSocket: "/run/x.sock", RunDir: "/run/other", ExecDir: "/opt/exec",
+			Gate: GateNFT, Watchdog: WatchdogRequired, WatchdogDevice: "/dev/watchdog1",
 		}},
 	}
 	for _, test := range tests {

@@ -19,7 +19,31 @@ type Local struct {
 	ControlSocket string // admin socket; filled in by ParseLocal
 	RunDir        string // for sockets and state that a reboot may lose
 	ExecDir       string // root-owned programs that a group's script check may name
+
+	Gate           Gate
+	Watchdog       Watchdog
+	WatchdogDevice string // a path
 }
+
+// Gate says what shuts a VIP in the kernel when its lease ends.
+type Gate string
+
+// The gates.
+const (
+	GateAuto Gate = "auto"     // eBPF, and nftables where the kernel refuses that
+	GateNFT  Gate = "nftables" // nftables
+	GateNone Gate = "none"     // nothing does: an exception to the safety rule
+)
+
+// Watchdog says whether the machine's watchdog is used.
+type Watchdog string
+
+// The uses of the watchdog.
+const (
+	WatchdogOff       Watchdog = "off"
+	WatchdogAutomatic Watchdog = "automatic" // if there is one
+	WatchdogRequired  Watchdog = "required"  // no director runs without
+)
 
 // ZooKeeper says how to reach the ensemble.
 type ZooKeeper struct {
@@ -67,6 +91,9 @@ func (l *Local) schema() schema {
 			{name: "control_socket", codec: text(&l.ControlSocket, "a path", checkSocket), shown: "<run_dir>/<cluster>.sock", meaning: "admin socket that `zklvs status` and others talk to"},
 			{name: "run_dir", codec: text(&l.RunDir, "a path", checkPath), meaning: "directory for sockets and state that a reboot may lose"},
 			{name: "exec_dir", codec: text(&l.ExecDir, "a path", checkPath), meaning: "root-owned directory of the programs that script checks may name"},
+			{name: "gate", codec: choice(&l.Gate, "gate", GateAuto, GateNFT, GateNone), meaning: "what shuts a VIP in the kernel at the end of its lease: auto (eBPF, else nftables), nftables, or none, which is an exception to the safety rule"},
+			{name: "watchdog", codec: choice(&l.Watchdog, "use of the watchdog", WatchdogOff, WatchdogAutomatic, WatchdogRequired), meaning: "resets a machine whose guard is stuck while a VIP is bound: off, automatic (if there is one) or required"},
+			{name: "watchdog_device", codec: text(&l.WatchdogDevice, "a path", checkPath), meaning: "the watchdog's device"},
 		},
 		rule: l.rule,
 	}

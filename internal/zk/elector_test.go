@@ -70,7 +70,7 @@ func TestElectorOperations(t *testing.T) {
 		{election.Op{Kind: election.OpCreateLock, Key: lock, Data: data}, OpCreate("/zklvs/c/groups/web/election/a-1", data, EphemeralSequential)},
 		{election.Op{Kind: election.OpDelete, Key: lock, Version: 3}, OpDelete("/zklvs/c/groups/web/election/a-1", 3)},
 	} {
-		if diff := cmp.Diff(c.want, e.op(c.op), cmp.AllowUnexported(Op{})); diff != "" {
+		if diff := cmp.Diff(c.want, e.requests.op(c.op), cmp.AllowUnexported(Op{})); diff != "" {
 			t.Errorf("%s: %s", c.want, diff)
 		}
 	}
@@ -79,18 +79,18 @@ func TestElectorOperations(t *testing.T) {
 			t.Error("an operation of no kind was accepted")
 		}
 	}()
-	e.op(election.Op{Kind: 99})
+	e.requests.op(election.Op{Kind: 99})
 }
 
 func TestPrioritiesAreForgotten(t *testing.T) {
 	e := NewElector(ElectorConfig{})
 	for i := range 10_000 {
-		e.remember(fmt.Sprint(i), i)
-		if len(e.priorities) > 4096 {
-			t.Fatalf("%d priorities kept", len(e.priorities))
+		e.requests.remember(fmt.Sprint(i), i)
+		if len(e.requests.priorities) > 4096 {
+			t.Fatalf("%d priorities kept", len(e.requests.priorities))
 		}
 	}
-	if e.priorities["9999"] != 9999 {
+	if e.requests.priorities["9999"] != 9999 {
 		t.Error("the newest is not kept")
 	}
 }
@@ -188,7 +188,7 @@ func observeOnce(t testing.TB, s *Session, tree Tree, group string) (election.Ob
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	e := NewElector(ElectorConfig{Session: s, Tree: tree, Logger: zap.New(core)})
-	return must(e.observe(context.Background(), group, false))(t), logs
+	return must(e.requests.observe(context.Background(), group, false))(t), logs
 }
 
 // withoutZxids checks and removes what differs from run to run.
@@ -226,8 +226,8 @@ func TestObserveOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := NewElector(ElectorConfig{Session: tapped, Tree: tree, Logger: zap.NewNop()})
-	e.remember("g/"+held, 1)
-	got := must(e.observe(context.Background(), "g", true))(t)
+	e.requests.remember("g/"+held, 1)
+	got := must(e.requests.observe(context.Background(), "g", true))(t)
 	if got.QueueVersion != 1 || !got.NamedExists || got.NamedVersion != 2 {
 		t.Errorf("%+v: expected version 1 of the queue and 2 of the lock", got)
 	}
@@ -241,7 +241,7 @@ func TestObserveOrder(t *testing.T) {
 	if diff := cmp.Diff(want, wire.reads()); diff != "" {
 		t.Error(diff)
 	}
-	_ = must(e.observe(context.Background(), "g", false))(t)
+	_ = must(e.requests.observe(context.Background(), "g", false))(t)
 	want = append(want, want[1], want[2], want[4])
 	if diff := cmp.Diff(want, wire.reads()); diff != "" {
 		t.Errorf("the second time: %s", diff)

@@ -18,7 +18,7 @@ import (
 const (
 	// DefaultSessionTimeout is asked for where Config names none. The servers
 	// clamp it to 2..20 of their ticks; State.Timeout holds what was granted.
-	DefaultSessionTimeout = 10 * time.Second
+	DefaultSessionTimeout = 6 * time.Second
 
 	minSessionTimeout = time.Second
 	maxSessionTimeout = 10 * time.Minute
