@@ -112,6 +112,12 @@ func (q *request) decide() {
 	if rare(q.kind) {
 		q.worse(15)
 	}
+	if q.kind == lockservice.Replace {
+		q.worse(25)
+	}
+	if q.kind == lockservice.Renew && q.rare(1.5) {
+		f.back, f.patience = 300*time.Millisecond+q.upTo(2*time.Second), 3*time.Second
+	}
 	if q.kind == lockservice.Take && young(q.request.Txn) {
 		q.worse(25)
 	}

@@ -8,61 +8,77 @@ import (
 	"github.com/zklvs/zklvs/internal/sim/lockservice"
 )
 
-// gap is the most that lies between two faults.
-const gap = time.Second
+// The most that lies between two faults, and where records are deleted: then
+// directors wait long until one of them holds.
+const (
+	gap          = time.Second
+	gapDeletions = 6 * time.Second
+)
 
 // fault is something that is done to a host, or by an operator.
 type fault struct {
 	name string
 	do   func(d *dice, h *host, group string)
+	// deletions marks those that are drawn where records are deleted.
+	deletions bool
 }
 
 func allFaults() []fault {
 	return []fault{
 		{"the director stands still", func(d *dice, h *host, _ string) {
 			h.pause(&h.director.process, d, h.killDirector)
-		}},
+		}, false},
 		{"the guard stands still", func(d *dice, h *host, _ string) {
 			h.pause(&h.guard.process, d, h.killGuard)
-		}},
+		}, false},
 		{"both processes stand still", func(d *dice, h *host, _ string) {
 			h.pause(&h.director.process, d, h.killDirector)
 			h.pause(&h.guard.process, d, h.killGuard)
-		}},
-		{"the director is killed", func(_ *dice, h *host, _ string) { h.killDirector() }},
-		{"the guard is killed", func(_ *dice, h *host, _ string) { h.killGuard() }},
-		{"both are killed", faultKillBoth},
-		{"cut off", faultCut},
-		{"a session expires early", faultExpire},
-		{"requests are lost", func(d *dice, h *host, _ string) { h.lossy = h.s.now + d.upTo(8*time.Second) }},
-		{"requests are slow", func(d *dice, h *host, _ string) { h.slow = h.s.now + d.upTo(8*time.Second) }},
+		}, false},
+		{"the director is killed", func(_ *dice, h *host, _ string) { h.killDirector() }, true},
+		{"the guard is killed", func(_ *dice, h *host, _ string) { h.killGuard() }, false},
+		{"both are killed", faultKillBoth, false},
+		{"cut off", faultCut, false},
+		{"a session expires early", faultExpire, true},
+		{"requests are lost", func(d *dice, h *host, _ string) { h.lossy = h.s.now + d.upTo(8*time.Second) }, true},
+		{"requests are slow", func(d *dice, h *host, _ string) { h.slow = h.s.now + d.upTo(8*time.Second) }, true},
 		{"its server is cut off from the quorum", func(d *dice, h *host, _ string) {
 			h.director.zk.partition(d.upTo(7 * time.Second))
-		}},
-		{"locks are deleted by hand", faultLocks},
-		{"the record is deleted by hand", func(d *dice, h *host, group string) { h.s.deleteRecord(d, group) }},
-		{"the group is deleted by hand", faultGroup},
-		{"handover", faultHandover},
-		{"other documents", faultConfigure},
-		{"another lease", faultTiming},
-		{"the director is told to stop", faultStop},
-		{"what was lost comes true", func(d *dice, h *host, _ string) { h.s.stir(d, 2*time.Second) }},
+		}, true},
+		{"locks are deleted by hand", faultLocks, false},
+		{"the record is deleted by hand", faultRecord, true},
+		{"the group is deleted by hand", faultGroup, false},
+		{"handover", faultHandover, false},
+		{"other documents", faultConfigure, false},
+		{"another lease", faultTiming, false},
+		{"the director is told to stop", faultStop, false},
+		{"what was lost comes true", func(d *dice, h *host, _ string) { h.s.stir(d, 2*time.Second) }, true},
 	}
 }
 
-// table of faults, never changed.
-var table = allFaults()
+// The faults of most schedules, and of those in which records are deleted; never changed.
+var (
+	faultsOfLife     = allFaults()
+	faultsOfDeletion = slices.DeleteFunc(allFaults(), func(f fault) bool { return !f.deletions })
+)
 
 // faults draws the n-th fault and those after it, until it is calm.
 func (s *schedule) faults(n int) {
 	d := s.dice(streamFault, n)
-	s.after(d.upTo(gap), func() {
+	table, most := faultsOfLife, gap
+	if s.deletions {
+		table, most = faultsOfDeletion, gapDeletions
+	}
+	s.after(d.upTo(most), func() {
 		if s.calm {
 			return
 		}
 		h := s.hosts[d.intN(len(s.hosts))]
 		group := s.groups[d.intN(len(s.groups))].Name
 		f := table[d.intN(len(table))]
+		if s.deletions && n == 0 {
+			f.name, f.do = "the record is deleted by hand", faultRecord
+		}
 		if d.mishap(100) {
 			if s.tracing {
 				s.logf("FAULT %v: %s: %s", d.of, h.name, f.name)
@@ -107,6 +123,8 @@ func faultLocks(d *dice, h *host, group string) {
 		return n.Group == group && n.Kind == election.NodeLock && d.intN(2) == 0
 	})
 }
+
+func faultRecord(d *dice, h *host, group string) { h.s.deleteRecord(d, group) }
 
 // faultGroup deletes a whole group by hand; somebody applies it anew.
 func faultGroup(d *dice, h *host, group string) {

@@ -42,7 +42,8 @@ func (s *schedule) failf(broken Invariant, format string, a ...any) {
 // recordSeen is what the last write of a record left.
 type recordSeen struct {
 	epoch uint64
-	known bool // the record is there
+	lock  string // that it names
+	known bool   // the record is there
 	// forgot tells that it was deleted once: directors may remember a higher
 	// epoch than that of the record that replaced it.
 	forgot bool
@@ -92,10 +93,12 @@ func (s *schedule) committed(by string, txn []election.Op) {
 			continue
 		}
 		if r, ok := s.store.Record(op.Key.Group); ok {
-			s.checkEpoch(s.index(op.Key.Group), r)
-			if r.State == election.StateReleased {
-				s.checkReceipt(by, s.index(op.Key.Group), r)
+			group := s.index(op.Key.Group)
+			s.checkEpoch(group, r)
+			if r.State == election.StateReleased && op.Kind == election.OpSet {
+				s.checkReceipt(by, group, r)
 			}
+			s.records[group].lock = r.Lock
 		}
 	}
 }
@@ -124,6 +127,9 @@ func (s *schedule) checkReceipt(by string, group int, r election.Record) {
 	}
 	if s.store.HasLock(zxid, s.groups[group].Name, r.Lock) {
 		s.failf(ReceiptMeansGone, "%s wrote a receipt for %s and left its lock %s", by, s.groups[group].Name, short(r.Lock))
+	}
+	if was := s.records[group].lock; was != r.Lock {
+		s.failf(ReceiptMeansGone, "%s wrote a receipt for %s and lock %s over a record that named %s", by, s.groups[group].Name, short(r.Lock), short(was))
 	}
 	s.receipts = append(s.receipts, r.Lock)
 }

@@ -51,6 +51,8 @@ type schedule struct {
 	hosts []*host
 	calm  bool // no more mishaps
 	harsh bool // what is rare in life is drawn often
+	// deletions is for schedules in which operators delete records.
+	deletions bool
 
 	// groups is how every director is configured when it is calm.
 	groups   []election.GroupConfig
@@ -114,8 +116,12 @@ func (s *schedule) setUp() {
 	if d.mishap(25) {
 		s.storm = 25 * time.Second
 	}
+	s.deletions = s.seed%8 == 7
+	if s.deletions { // the longest lease is waited out first
+		s.storm = 35 * time.Second
+	}
 	s.groups = []election.GroupConfig{{Name: "web", Priority: 100, Backoff: 300 * time.Millisecond}}
-	if d.mishap(30) {
+	if d.mishap(30) && !s.deletions {
 		s.groups = append(s.groups, election.GroupConfig{Name: "db", Priority: 100, Preempt: true, PreemptDelay: time.Second})
 	}
 	for i, g := range s.groups {

@@ -94,6 +94,10 @@ func lower(v *atomic.Uint64, to uint64) {
 func fail(t *testing.T, seed uint64) {
 	t.Helper()
 	whole := Run(seed, nil, false)
+	if os.Getenv("ZKLVS_SHRINK") == "0" {
+		report(t, whole)
+		return
+	}
 	small := Shrink(whole)
 	t.Logf("shrunk from %d mishaps to %d; the whole schedule: ZKLVS_SEED=%d go test ./internal/sim -run TestSchedules -v", len(whole.Mishaps), len(small.Mishaps), seed)
 	report(t, small)

@@ -37,8 +37,8 @@ func (s *schedule) hint(d *dice, group string, but *host) {
 // whether a lock holds, or will.
 func (q *request) tempt() {
 	f := q.fate
-	if q.kind == lockservice.Renew && f.back > 800*time.Millisecond && q.rare(30) {
-		q.c.partition(q.upTo(5 * time.Second)) // the last renewal that is heard of, and late
+	if q.kind == lockservice.Renew && f.back > 300*time.Millisecond && q.rare(50) {
+		q.c.partition(3*time.Second + q.upTo(4*time.Second)) // the last renewal that is heard of, and late
 	}
 	open := f.lost || f.limbo || f.delay > time.Second || f.back > time.Second
 	if !rare(q.kind) || !open {
