@@ -327,7 +327,7 @@ func (k *cluster) probe() (*lab.ARPProber, func()) {
 func (k *cluster) restartAfterKill() {
 	h := k.holder()
 	k.waitStandby(standbyOf(h))
-	k.must(k.Director(h).Kill())
+	k.must(k.KillBoth(h))
 	killed := boottime.Now()
 	k.must(k.StartDirector(h))
 	ctx, cancel := demo.Within(k.ctx, patience)

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/zklvs/zklvs/internal/lab"
@@ -143,6 +146,37 @@ func (c *Cluster) StartDirector(name string) error {
 
 // Director is the daemon of a director.
 func (c *Cluster) Director(name string) *lab.Process { return c.directors[name] }
+
+// Guard returns the process id of the guard beside a director, which is its
+// only child.
+func (c *Cluster) Guard(name string) (int, error) {
+	director := c.directors[name].PID()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", director)) // proc(5), CONFIG_PROC_CHILDREN
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			continue // a thread that ended
+		}
+		if fields := strings.Fields(string(data)); len(fields) > 0 {
+			return strconv.Atoi(fields[0])
+		}
+	}
+	return 0, fmt.Errorf("the director of %s (process %d) has no guard", name, director)
+}
+
+// KillBoth kills a director and its guard, the director being unable to act
+// when its guard goes, and the guard when its director does.
+func (c *Cluster) KillBoth(name string) error {
+	guard, err := c.Guard(name)
+	if err != nil {
+		return err
+	}
+	d := c.directors[name]
+	return errors.Join(d.Signal(syscall.SIGSTOP), syscall.Kill(guard, syscall.SIGSTOP), d.Kill(), syscall.Kill(guard, syscall.SIGKILL))
+}
 
 // Zklvs runs a zklvs command on a host and returns what it printed. Commands
 // that read a host's file find it through ZKLVS_CONFIG.
