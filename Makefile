@@ -14,7 +14,7 @@ WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
 KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test vet test-unit test-kernel lint fmt demo clean
+.PHONY: help deps build test vet test-unit test-kernel sim lint fmt demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test-unit: ## run the tests that run on any kernel, with the race detector
 # One at a time: leases of seconds are at stake, on machines with two cores.
 test-kernel: ## run the tests that need root and IPVS, in a kernel that has it
 	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 1 -timeout 6m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
+
+# SCHEDULES=n plays another number of them; docs/SAFETY.md tells how to replay one.
+SCHEDULES ?= 1000000
+sim: ## play a million schedules of directors and guards, and the mutants that must fall
+	@ZKLVS_SCHEDULES=$(SCHEDULES) $(GO) test -count=1 -timeout 15m -v -run '^TestSchedules$$' ./internal/sim
+	@ZKLVS_MUTANTS=all $(GO) test -count=1 -timeout 15m -v -run '^TestMutants' ./internal/sim
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint
 	'$(GOLANGCI_LINT)' run ./...

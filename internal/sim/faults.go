@@ -8,11 +8,13 @@ import (
 	"github.com/zklvs/zklvs/internal/sim/lockservice"
 )
 
-// The most that lies between two faults, and where records are deleted: then
-// directors wait long until one of them holds.
+// The most that lies between two faults: in most schedules, in those in which
+// requests alone are to do harm, and where records are deleted, since directors
+// wait long then until one of them holds.
 const (
 	gap          = time.Second
-	gapDeletions = 6 * time.Second
+	gapQuiet     = 5 * time.Second
+	gapDeletions = 12 * time.Second
 )
 
 // fault is something that is done to a host, or by an operator.
@@ -66,10 +68,17 @@ var (
 func (s *schedule) faults(n int) {
 	d := s.dice(streamFault, n)
 	table, most := faultsOfLife, gap
-	if s.deletions {
+	switch {
+	case s.deletions:
 		table, most = faultsOfDeletion, gapDeletions
+	case s.quiet:
+		most = gapQuiet
 	}
-	s.after(d.upTo(most), func() {
+	wait := d.upTo(most)
+	if s.deletions && n == 0 {
+		wait = d.upTo(3 * time.Second)
+	}
+	s.after(wait, func() {
 		if s.calm {
 			return
 		}

@@ -124,9 +124,13 @@ func (d *dice) mishap(percent float64) bool {
 	return !d.s.calm && d.share()*100 < percent && d.s.takes(d.of)
 }
 
-// rare is mishap in a harsh schedule, and a twentieth of it in others.
+// rare is mishap in a harsh schedule, a twentieth of it in mild ones, and more
+// where records are deleted: harm takes many steps there.
 func (d *dice) rare(percent float64) bool {
-	if !d.s.harsh {
+	switch {
+	case d.s.deletions:
+		percent *= 1.7
+	case !d.s.harsh:
 		percent /= 20
 	}
 	return d.mishap(percent)

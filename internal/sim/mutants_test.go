@@ -27,33 +27,14 @@ const (
 )
 
 // TestMutants plays schedules against production code that is broken in one
-// place. It fails if no invariant is broken, or another one than expected, or if
-// the place is not there any more.
+// place. It fails if no invariant is broken, or another one than expected.
+// ZKLVS_MUTANTS is "all" or a part of names; without it one mutant is played.
 func TestMutants(t *testing.T) {
-	places(t)
-	if os.Getenv("ZKLVS_MUTANTS") == "" {
-		t.Skip("SKIP: building the mutants takes a minute: run `make sim`, or set ZKLVS_MUTANTS=1 (or to a part of their names)")
+	chosen := choose(os.Getenv("ZKLVS_MUTANTS"))
+	if len(chosen) == 0 {
+		t.Fatalf("no mutant has %q in its name", os.Getenv("ZKLVS_MUTANTS"))
 	}
-	if os.Getenv("ZKLVS_MUTANTS") == "1" {
-		os.Setenv("ZKLVS_MUTANTS", "")
-	}
-	var chosen []*mutant
-	for i := range mutants {
-		if strings.Contains(mutants[i].name, os.Getenv("ZKLVS_MUTANTS")) {
-			chosen = append(chosen, &mutants[i])
-		}
-	}
-	verdicts := make([]verdict, len(chosen))
-	var wg sync.WaitGroup
-	turns := make(chan struct{}, mutantJobs)
-	for i, m := range chosen {
-		wg.Go(func() {
-			turns <- struct{}{}
-			verdicts[i] = m.play(t.TempDir())
-			<-turns
-		})
-	}
-	wg.Wait()
+	verdicts := playMutants(t, chosen)
 	fmt.Printf("%-62s %9s  %s\n", "mutant", "schedules", "broken")
 	for i, m := range chosen {
 		v := verdicts[i]
@@ -69,13 +50,75 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// places checks that every mutant still has exactly one place in the code.
-func places(t *testing.T) {
-	t.Helper()
+func choose(which string) (chosen []mutant) {
+	switch which {
+	case "":
+		return mutants[:1]
+	case "all":
+		return mutants
+	}
+	for _, m := range mutants {
+		if strings.Contains(m.name, which) {
+			chosen = append(chosen, m)
+		}
+	}
+	return chosen
+}
+
+func playMutants(t *testing.T, chosen []mutant) []verdict {
+	verdicts := make([]verdict, len(chosen))
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, mutantJobs)
+	for i, m := range chosen {
+		dir := t.TempDir()
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			verdicts[i] = m.play(dir)
+		})
+	}
+	wg.Wait()
+	return verdicts
+}
+
+// Every mutant has exactly one place in the code.
+func TestMutantsApply(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := m.mutated(); err != nil {
 			t.Errorf("mutant %q: %v", m.name, err)
 		}
+	}
+}
+
+// What is left of a schedule that fails has fewer mishaps, and still fails the
+// same way when it is replayed by the line that is shown.
+func TestShrink(t *testing.T) {
+	m := choose("no wait after a deletion")[0]
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "sim.test")
+	if err := m.build(dir, binary); err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.run(binary)
+	if err == nil {
+		t.Fatalf("the mutant survived:\n%s", out)
+	}
+	found := shrunkLine.FindSubmatch(out)
+	if found == nil {
+		t.Fatalf("it was not shrunk:\n%s", out)
+	}
+	before, _ := strconv.Atoi(string(found[1]))
+	after, _ := strconv.Atoi(string(found[2]))
+	if after >= before || after > 8 {
+		t.Errorf("shrunk from %d mishaps to %d", before, after)
+	}
+	replay := replayLine.FindSubmatch(out)
+	seed, only := "ZKLVS_SEED="+string(replay[1]), "ZKLVS_ONLY="+string(replay[2])
+	if again, err := m.run(binary, seed, only); err == nil || readVerdict(out, nil).broken != replayed(again) {
+		t.Errorf("the replay does not fail the same way:\n%s", again)
+	}
+	if again, err := m.run(binary, seed, "ZKLVS_ONLY="+noMishaps); err != nil {
+		t.Errorf("without any mishap it fails as well:\n%s", again)
 	}
 }
 
@@ -112,16 +155,22 @@ func (m *mutant) play(dir string) verdict {
 	if err := m.build(dir, binary); err != nil {
 		return verdict{trouble: err.Error()}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), mutantTime)
-	defer cancel()
-	limited := fmt.Sprintf("ulimit -v %d; exec %q -test.run '^TestSchedules$'", mutantKilobyte, binary)
-	cmd := exec.CommandContext(ctx, "sh", "-c", limited)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("ZKLVS_SCHEDULES=%d", mutantSchedules), "ZKLVS_SEED=", "ZKLVS_ONLY=", "ZKLVS_SHRINK=0", "GOMAXPROCS=1")
-	out, err := cmd.CombinedOutput()
+	out, err := m.run(binary, "ZKLVS_SHRINK=0")
 	if err == nil {
 		return verdict{schedules: mutantSchedules}
 	}
 	return readVerdict(out, err)
+}
+
+// run plays schedules with a binary, within bounds of time and memory.
+func (m *mutant) run(binary string, env ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), mutantTime)
+	defer cancel()
+	limited := fmt.Sprintf("ulimit -v %d; exec '%s' -test.v -test.run '^TestSchedules$'", mutantKilobyte, binary)
+	cmd := exec.CommandContext(ctx, "sh", "-c", limited)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("ZKLVS_SCHEDULES=%d", mutantSchedules), "ZKLVS_SEED=", "ZKLVS_ONLY=", "GOMAXPROCS=1")
+	cmd.Env = append(cmd.Env, env...)
+	return cmd.CombinedOutput()
 }
 
 // build makes an overlay: the compiler reads the changed file in place of the real one.
@@ -155,7 +204,17 @@ func (m *mutant) build(dir, binary string) error {
 var (
 	playedLine = regexp.MustCompile(`(?m)^(\d+) schedules in `)
 	brokenLine = regexp.MustCompile(`at [0-9.]+ s: ([a-z ]+): `)
+	shrunkLine = regexp.MustCompile(`shrunk from (\d+) mishaps to (\d+);`)
+	replayLine = regexp.MustCompile(`replay: ZKLVS_SEED=(\d+) ZKLVS_ONLY=(\S+) go test`)
 )
+
+// replayed reads which invariant a single schedule broke.
+func replayed(out []byte) Invariant {
+	if broken := brokenLine.FindSubmatch(out); broken != nil {
+		return Invariant(broken[1])
+	}
+	return ""
+}
 
 // readVerdict reads what TestSchedules said of a failure.
 func readVerdict(out []byte, err error) verdict {

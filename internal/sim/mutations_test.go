@@ -50,7 +50,7 @@ var mutants = []mutant{
 	{"a missing record is replaced with a lock that may yet take it", "election/acquire.go",
 		"if g.tried {", "if false {", "one answers|epochs grow by one"},
 	{"a missing record is replaced without the queue's version", "election/acquire.go",
-		"Version: v.queueVersion}", "Version: AnyVersion}", "one answers"},
+		"Version: v.queueVersion}", "Version: AnyVersion}", "one answers|a receipt means gone"},
 	{"other locks survive the replacement of a missing record", "election/acquire.go",
 		"if w.LockName != g.lock {", "if false {", "one answers|epochs grow by one"},
 	{"a receipt is written for another host's life", "election/release.go",

@@ -53,6 +53,7 @@ type schedule struct {
 	harsh bool // what is rare in life is drawn often
 	// deletions is for schedules in which operators delete records.
 	deletions bool
+	quiet     bool // few faults, so that long stories with requests come true
 
 	// groups is how every director is configured when it is calm.
 	groups   []election.GroupConfig
@@ -116,7 +117,7 @@ func (s *schedule) setUp() {
 	if d.mishap(25) {
 		s.storm = 25 * time.Second
 	}
-	s.deletions = s.seed%8 == 7
+	s.deletions, s.quiet = s.seed%8 == 7, s.seed%4 == 1
 	if s.deletions { // the longest lease is waited out first
 		s.storm = 35 * time.Second
 	}
@@ -136,7 +137,11 @@ func (s *schedule) setUp() {
 	for i := range hosts {
 		h := newHost(s, i, timing)
 		s.hosts = append(s.hosts, h)
-		s.after(h.dice().upTo(500*time.Millisecond), h.start)
+		within := 500 * time.Millisecond
+		if s.deletions && i > 0 {
+			within = 8 * time.Second // the first is alone for a while
+		}
+		s.after(h.dice().upTo(within), h.start)
 	}
 	s.faults(0)
 	s.after(s.storm, s.becomeCalm)
