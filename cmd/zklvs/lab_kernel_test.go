@@ -308,7 +308,7 @@ func (k *cluster) lanDead() {
 }
 
 // probe asks for the VIP until the returned function is called.
-func (k *cluster) probe() (*lab.ARPProber, func()) {
+func (k *cluster) probe() (*lab.Prober, func()) {
 	k.Helper()
 	p, err := lab.NewARPProber(k.Lab.Host(demo.Client), "eth0", lab.VIP, 0)
 	k.must(err)

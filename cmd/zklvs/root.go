@@ -19,7 +19,7 @@ its lease is not renewed.
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badInput(err) })
 	cmd.AddCommand(
-		runCommand(), guardCommand(), realserverCommand(),
+		runCommand(), guardCommand(), fenceCommand(), realserverCommand(),
 		applyCommand(), diffCommand(), getCommand(), statusCommand(),
 		labCommand(), versionCommand(),
 	)

@@ -305,12 +305,16 @@ func (p *parts) direct(ctx context.Context) error {
 		return control.NewServer(p.local.Socket(), func() any { return p.director.Status() }).Run(socket)
 	})
 	g.Go(func() error { return ignoreCancelled(p.checkAccess(ctx)) })
+	g.Go(func() error { return notifier{p.log, p.alive}.run(ctx) })
 	g.Go(func() error {
 		defer stopSocket()
 		return p.director.Run(ctx, p.elector)
 	})
 	return g.Wait()
 }
+
+// alive reports whether nothing is bound beyond its lease and the loop turns.
+func (p *parts) alive() bool { return p.guard.Alive() && p.director.Turns() }
 
 // checkAccess ends the daemon where ZooKeeper refuses its credentials: that is
 // a mistake in the file, which no waiting mends.

@@ -18,6 +18,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -111,8 +112,13 @@ type Config struct {
 	Logger    *zap.Logger
 }
 
-// pollInterval is how often everything is looked at without a hint.
-const pollInterval = time.Second
+const (
+	// pollInterval is how often everything is looked at without a hint.
+	pollInterval = time.Second
+	// stuck is after how long without a look the loop counts as stuck: a guard
+	// that does not answer takes some seconds to be replaced.
+	stuck = 15 * time.Second
+)
 
 // Director joins election, fencing, rules and checks on one host.
 type Director struct {
@@ -120,6 +126,8 @@ type Director struct {
 	log     *zap.Logger
 	rules   *rules
 	started time.Time
+
+	looked atomic.Int64 // time.Duration: when the loop looked at everything last
 
 	mu       sync.Mutex // guards what follows
 	elector  Elector    // written before anything else runs
@@ -225,6 +233,7 @@ func (d *Director) loop(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		d.refresh()
+		d.looked.Store(int64(d.cfg.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -235,6 +244,12 @@ func (d *Director) loop(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Turns reports whether the loop is not stuck; also before it has begun.
+func (d *Director) Turns() bool {
+	last := time.Duration(d.looked.Load())
+	return last == 0 || d.cfg.Now()-last < stuck
 }
 
 // refresh brings every part up to date with the documents and with what was

@@ -37,7 +37,7 @@ func (c Command) Launch() (*Child, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	self, err := pidfdOpen(os.Getpid())
+	self, err := openPidfd(os.Getpid())
 	if err != nil {
 		ours.Close()
 		return nil, err
@@ -71,18 +71,10 @@ func socketPair() (ours net.Conn, theirs *os.File, err error) {
 	return ours, theirs, nil
 }
 
-func pidfdOpen(pid int) (*os.File, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return nil, fmt.Errorf("pidfd_open: %w (Linux 5.3 or later is needed)", err)
-	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
-}
-
 // Inherited is what a guard's process was started with.
 type Inherited struct {
 	Conn     net.Conn
-	Director *os.File
+	Director Director
 	life     *os.File // only kept open
 }
 
@@ -102,5 +94,5 @@ func Inherit() (*Inherited, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrNotStarted, err)
 	}
-	return &Inherited{Conn: conn, Director: os.NewFile(directorFD, "pidfd"), life: os.NewFile(lifeFD, "life")}, nil
+	return &Inherited{Conn: conn, Director: pidfd{os.NewFile(directorFD, "pidfd")}, life: os.NewFile(lifeFD, "life")}, nil
 }

@@ -172,11 +172,17 @@ func (a *assembly) settle(ctx context.Context, s election.Settlement) (string, e
 }
 
 func (a *assembly) clearRules(ctx context.Context) error {
+	return ClearRules(ctx, a.settings.ServicesPath)
+}
+
+// ClearRules removes the IPVS services that the file at path lists as ours. It
+// is for the time when no director lives.
+func ClearRules(ctx context.Context, path string) error {
 	scope, err := ipvs.HostScope()
 	if err != nil {
 		return err
 	}
-	owned, err := ipvs.OpenOwned(a.settings.ServicesPath, scope)
+	owned, err := ipvs.OpenOwned(path, scope)
 	if err != nil || len(owned.Keys()) == 0 {
 		return err
 	}

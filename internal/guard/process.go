@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/rpc"
-	"os"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/zklvs/zklvs/election"
 	"github.com/zklvs/zklvs/fence"
@@ -32,14 +30,21 @@ const (
 // ProcessConfig is what a guard's process starts with: all but the settings,
 // which the director tells it. All fields are required.
 type ProcessConfig struct {
-	Conn net.Conn // to the director
-	// Director is a pidfd of the director (pidfd_open(2)).
-	Director *os.File
+	Conn     net.Conn // to the director
+	Director Director
 	ID       uint64 // random
 	Version  string
 	Assemble func(Settings) (*Parts, error)
 	Now      func() time.Duration // CLOCK_BOOTTIME
 	Logger   *zap.Logger
+}
+
+// Director is the process that the guard works for.
+type Director interface {
+	// Wait returns when it has ended.
+	Wait()
+	// Kill sends SIGKILL; one that has ended is no error.
+	Kill() error
 }
 
 // Parts is what a guard works with.
@@ -133,20 +138,10 @@ func (p *Process) watchDirector() <-chan string {
 		gone <- "the director closed its socket"
 	}()
 	go func() {
-		waitExit(p.Director)
+		p.Director.Wait()
 		gone <- "the director died"
 	}()
 	return gone
-}
-
-// waitExit returns when the process behind a pidfd has ended.
-func waitExit(pidfd *os.File) {
-	poll := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	for {
-		if n, err := unix.Poll(poll, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
 }
 
 // hello assembles the guard and starts its background.
@@ -287,11 +282,10 @@ func (p *Process) leave(why string) error {
 // clearRules removes the director's IPVS services, once it is certain that it
 // does not change them any more.
 func (p *Process) clearRules() error {
-	err := unix.PidfdSendSignal(int(p.Director.Fd()), unix.SIGKILL, nil, 0)
-	if err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := p.Director.Kill(); err != nil {
 		return fmt.Errorf("end the director that closed its socket: %w", err)
 	}
-	waitExit(p.Director)
+	p.Director.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), settleGrace)
 	defer cancel()
 	if err := p.parts.ClearRules(ctx); err != nil {

@@ -95,6 +95,20 @@ func (s *Supervisor) Status() Status {
 	return st
 }
 
+// Alive reports whether nothing may be bound under a deadline that has passed:
+// what a watchdog of this process may be fed for.
+func (s *Supervisor) Alive() bool {
+	now := s.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.granted {
+		if now >= h.deadline {
+			return false
+		}
+	}
+	return true
+}
+
 // Start starts the first guard and returns what it offers. Its error is a
 // reason not to run at all.
 func (s *Supervisor) Start() (Life, error) {
