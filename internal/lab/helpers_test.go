@@ -46,7 +46,7 @@ func namespacesInUse(nets []string) error {
 
 // sentSince is an error until n requests have been sent since a time, and the
 // last of them 100 ms ago: its answer has come or will not.
-func (p *ARPProber) sentSince(since time.Duration, n int) error {
+func (p *Prober) sentSince(since time.Duration, n int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var count int

@@ -168,13 +168,13 @@ func (h *Host) MAC(nic string) (net.HardwareAddr, error) {
 	return card.Attrs().HardwareAddr, nil
 }
 
-// Bound tells whether the kernel has an IPv4 address on a network card.
+// Bound tells whether the kernel has an address on a network card.
 func (h *Host) Bound(nic string, address netip.Addr) (bool, error) {
 	card, err := h.netlink.LinkByName(nic)
 	if err != nil {
 		return false, fmt.Errorf("find %s of %s: %w", nic, h.name, err)
 	}
-	bound, err := h.netlink.AddrList(card, netlink.FAMILY_V4)
+	bound, err := h.netlink.AddrList(card, netlink.FAMILY_ALL)
 	if err != nil {
 		return false, fmt.Errorf("list the addresses of %s on %s: %w", nic, h.name, err)
 	}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,16 +17,16 @@ import (
 	"github.com/zklvs/zklvs/internal/boottime"
 )
 
-// ARPProber asks the LAN who has an address, many times a second, and notes
-// every answer: a witness of who answers for a VIP that trusts nobody's word.
+// Prober asks the LAN who has an address, many times a second, and notes every
+// answer: a witness of who answers for a VIP that trusts nobody's word.
 //
 // Each request is told from the others by the sender's hardware address in it,
 // which the answer repeats, so a late answer is counted for the request that it
-// answers. The sender's protocol address is 0 (a probe, RFC 5227 section 2.1.1):
-// no host learns anything from it.
-type ARPProber struct {
+// answers.
+type Prober struct {
 	host     *Host
 	vip      netip.Addr
+	question question
 	interval time.Duration
 	fd       int
 	card     *net.Interface
@@ -38,6 +37,23 @@ type ARPProber struct {
 	announcements []Announcement
 }
 
+// question is how a protocol asks for an address: arpQuestion or nsQuestion.
+type question interface {
+	ethertype() uint16
+	// frame is an Ethernet frame that asks. The card's address is that of the
+	// frame, so that the switch learns nothing wrong.
+	frame(card net.HardwareAddr, number uint32) []byte
+	// read reports whether an Ethernet frame claims the address.
+	read(frame []byte) (claim, bool)
+}
+
+// claim is a packet that says which hardware address has the VIP.
+type claim struct {
+	mac    net.HardwareAddr
+	asked  bool   // it answers a request
+	number uint32 // of that request
+}
+
 // Answer is one reply. Its sender answered at some time from Asked to At.
 type Answer struct {
 	Request   uint32        // number of the request, from 0
@@ -46,26 +62,39 @@ type Answer struct {
 }
 
 // Announcement is a packet that claims the VIP without being asked by us, such
-// as gratuitous ARP.
+// as gratuitous ARP or an unsolicited neighbor advertisement.
 type Announcement struct {
 	At  time.Duration // CLOCK_BOOTTIME after receiving
 	MAC string
 }
 
-// NewARPProber prepares to ask for vip from a network card of the host, once in
-// an interval; 0 is 5 ms. Run asks.
-func NewARPProber(h *Host, nic string, vip netip.Addr, interval time.Duration) (*ARPProber, error) {
+// NewARPProber prepares to ask for an IPv4 address by ARP from a network card of
+// the host, once in an interval; 0 is 5 ms. Run asks.
+func NewARPProber(h *Host, nic string, vip netip.Addr, interval time.Duration) (*Prober, error) {
 	if !vip.Is4() {
 		return nil, fmt.Errorf("probe %s from %s: not an IPv4 address", vip, h.name)
 	}
+	return newProber(h, nic, vip, arpQuestion{vip.As4()}, interval)
+}
+
+// NewNSProber is NewARPProber for an IPv6 address, asked for by neighbor
+// solicitation.
+func NewNSProber(h *Host, nic string, vip netip.Addr, interval time.Duration) (*Prober, error) {
+	if !vip.Is6() || vip.Is4In6() {
+		return nil, fmt.Errorf("probe %s from %s: not an IPv6 address", vip, h.name)
+	}
+	return newProber(h, nic, vip, nsQuestion{vip.As16()}, interval)
+}
+
+func newProber(h *Host, nic string, vip netip.Addr, q question, interval time.Duration) (*Prober, error) {
 	if interval == 0 {
 		interval = 5 * time.Millisecond
 	}
-	p := &ARPProber{host: h, vip: vip, interval: interval}
+	p := &Prober{host: h, vip: vip, question: q, interval: interval}
 	err := h.Do(func() (err error) {
 		p.card, err = net.InterfaceByName(nic)
 		if err == nil {
-			p.fd, err = openARP(p.card.Index)
+			p.fd, err = openPackets(p.card.Index, q.ethertype())
 		}
 		return err
 	})
@@ -75,14 +104,14 @@ func NewARPProber(h *Host, nic string, vip netip.Addr, interval time.Duration) (
 	return p, nil
 }
 
-// openARP opens a raw socket for ARP that hears all (answers go to the made-up
-// hardware addresses) and wakes up ten times a second, to be closed.
-func openARP(index int) (int, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(networkOrder(unix.ETH_P_ARP)))
+// openPackets opens a raw socket for one protocol that hears all (answers go to
+// the made-up hardware addresses) and wakes up ten times a second, to be closed.
+func openPackets(index int, ethertype uint16) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(networkOrder(ethertype)))
 	if err != nil {
 		return 0, fmt.Errorf("open a packet socket: %w", err)
 	}
-	address := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: index}
+	address := &unix.SockaddrLinklayer{Protocol: networkOrder(ethertype), Ifindex: index}
 	all := &unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
 	if err := errors.Join(
 		unix.Bind(fd, address),
@@ -102,7 +131,7 @@ func networkOrder(v uint16) uint16 {
 
 // Run asks and listens until ctx ends, and closes the prober's socket: a prober
 // runs once. A failed send or receive ends it with an error.
-func (p *ARPProber) Run(ctx context.Context) error {
+func (p *Prober) Run(ctx context.Context) error {
 	defer unix.Close(p.fd)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.listen(ctx) })
@@ -113,7 +142,7 @@ func (p *ARPProber) Run(ctx context.Context) error {
 	return nil
 }
 
-func (p *ARPProber) ask(ctx context.Context) error {
+func (p *Prober) ask(ctx context.Context) error {
 	ticker := time.NewTicker(p.interval)
 	defer ticker.Stop()
 	for {
@@ -128,12 +157,12 @@ func (p *ARPProber) ask(ctx context.Context) error {
 	}
 }
 
-func (p *ARPProber) request() error {
+func (p *Prober) request() error {
 	p.mu.Lock()
 	number := uint32(len(p.sent))
 	p.sent = append(p.sent, boottime.Now())
 	p.mu.Unlock()
-	_, err := unix.Write(p.fd, p.frame(number))
+	_, err := unix.Write(p.fd, p.question.frame(p.card.HardwareAddr, number))
 	// A card that is down or has no room loses the request, as a wire would.
 	if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) {
 		return fmt.Errorf("send request %d: %w", number, err)
@@ -141,30 +170,7 @@ func (p *ARPProber) request() error {
 	return nil
 }
 
-// The first two bytes of the made-up sender addresses: locally administered.
-var senderPrefix = []byte{0x02, 0x5a}
-
-// frame is an Ethernet frame with an ARP request (RFC 826).
-func (p *ARPProber) frame(number uint32) []byte {
-	vip := p.vip.As4()
-	b := make([]byte, 0, 42)
-	b = append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	b = append(b, p.card.HardwareAddr...) // the true one: the switch learns from it
-	b = append(b, 0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, arpRequest)
-	b = append(b, senderPrefix...)
-	b = binary.BigEndian.AppendUint32(b, number)
-	b = append(b, 0, 0, 0, 0)
-	b = append(b, 0, 0, 0, 0, 0, 0)
-	return append(b, vip[:]...)
-}
-
-// Operations of ARP (RFC 826), the low byte.
-const (
-	arpRequest = 1
-	arpReply   = 2
-)
-
-func (p *ARPProber) listen(ctx context.Context) error {
+func (p *Prober) listen(ctx context.Context) error {
 	buffer := make([]byte, 256)
 	for ctx.Err() == nil {
 		n, from, err := unix.Recvfrom(p.fd, buffer, 0)
@@ -182,40 +188,68 @@ func (p *ARPProber) listen(ctx context.Context) error {
 	return nil
 }
 
-// note takes an ARP frame that came at a time.
-func (p *ARPProber) note(at time.Duration, frame []byte) {
-	vip := p.vip.As4()
-	if len(frame) < 42 || !bytes.Equal(frame[28:32], vip[:]) {
-		return // not a claim of the VIP: its sender is another
-	}
-	mac := net.HardwareAddr(frame[22:28]).String()
-	number := binary.BigEndian.Uint32(frame[34:38])
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if frame[21] == arpReply && bytes.Equal(frame[32:34], senderPrefix) && int(number) < len(p.sent) {
-		p.answers = append(p.answers, Answer{Request: number, Asked: p.sent[number], At: at, MAC: mac})
+// note takes a frame that came at a time.
+func (p *Prober) note(at time.Duration, frame []byte) {
+	c, ok := p.question.read(frame)
+	if !ok {
 		return
 	}
-	p.announcements = append(p.announcements, Announcement{At: at, MAC: mac})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.asked && int(c.number) < len(p.sent) {
+		p.answers = append(p.answers, Answer{Request: c.number, Asked: p.sent[c.number], At: at, MAC: c.mac.String()})
+		return
+	}
+	p.announcements = append(p.announcements, Announcement{At: at, MAC: c.mac.String()})
 }
 
 // Answers returns the answers that came at or after a time, as they came.
-func (p *ARPProber) Answers(since time.Duration) []Answer {
+func (p *Prober) Answers(since time.Duration) []Answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(p.answers), func(a Answer) bool { return a.At < since })
 }
 
 // Announcements returns the unasked claims that came at or after a time.
-func (p *ARPProber) Announcements(since time.Duration) []Announcement {
+func (p *Prober) Announcements(since time.Duration) []Announcement {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(p.announcements), func(a Announcement) bool { return a.At < since })
 }
 
+// FirstClaim returns when a hardware address first claimed the VIP at or after a
+// time, by an answer or an announcement; false if it did not.
+func (p *Prober) FirstClaim(mac string, since time.Duration) (at time.Duration, found bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	see := func(who string, when time.Duration) {
+		if who == mac && when >= since && (!found || when < at) {
+			at, found = when, true
+		}
+	}
+	for _, a := range p.answers {
+		see(a.MAC, a.At)
+	}
+	for _, a := range p.announcements {
+		see(a.MAC, a.At)
+	}
+	return at, found
+}
+
+// LastAnswered returns when the newest request that a hardware address answered
+// was sent; false if it answered none.
+func (p *Prober) LastAnswered(mac string) (asked time.Duration, found bool) {
+	for _, a := range p.Answers(0) {
+		if a.MAC == mac {
+			asked, found = max(asked, a.Asked), true
+		}
+	}
+	return asked, found
+}
+
 // MACs returns the distinct hardware addresses that answered requests sent from
 // one time until before another, sorted. One answers in a healthy cluster.
-func (p *ARPProber) MACs(from, until time.Duration) []string {
+func (p *Prober) MACs(from, until time.Duration) []string {
 	var macs []string
 	for _, a := range p.Answers(from) {
 		if from <= a.Asked && a.Asked < until {
@@ -228,7 +262,7 @@ func (p *ARPProber) MACs(from, until time.Duration) []string {
 
 // Conflicts returns the requests that were answered by more than one hardware
 // address: two hosts held the VIP at once.
-func (p *ARPProber) Conflicts() map[uint32][]string {
+func (p *Prober) Conflicts() map[uint32][]string {
 	found := map[uint32][]string{}
 	for _, a := range p.Answers(0) {
 		if !slices.Contains(found[a.Request], a.MAC) {
