@@ -332,6 +332,35 @@ func TestExtendWithoutGate(t *testing.T) {
 	b.wantOpen(t)
 }
 
+// The fence of another lock is no reason to stop answering.
+func TestFenceOfAnotherLockShutsNothing(t *testing.T) {
+	b := newGatedBench(t)
+	must(t, b.Bind(web1, []fence.VIP{vipA}, b.deadline()))
+	must(t, b.Fence(web2, "not the one that is bound"))
+	b.wantOpen(t, vipA)
+	// Nor is that of a lock that is fenced already and had the same VIP.
+	must(t, b.Fence(web1, "test"))
+	must(t, b.Bind(db1, []fence.VIP{vipA}, b.deadline()))
+	must(t, b.Fence(web1, "again"))
+	b.wantOpen(t, vipA)
+}
+
+// A list that is bound again after a lapse is new: its addresses are gone.
+func TestBindAgainAfterALapse(t *testing.T) {
+	b := newGatedBench(t)
+	must(t, b.Bind(web1, []fence.VIP{vipA}, b.deadline()))
+	b.clock.Add(lease + time.Second)
+	wantTable(t, b.kernel, own)
+	b.kernel.Hook = func(op string, a fence.Address) error {
+		if op == "replace" && b.gate.Open(a.Prefix.Addr(), b.clock.Now()) {
+			t.Errorf("%v is bound before an open gate", a)
+		}
+		return nil
+	}
+	must(t, b.Bind(web1, []fence.VIP{vipA}, b.deadline()))
+	b.wantOpen(t, vipA)
+}
+
 func TestLatenessAndLayers(t *testing.T) {
 	with, without := newGatedBench(t), newBench(t)
 	if with.Lateness() != fence.LatenessGated || without.Lateness() != fence.LatenessUngated {

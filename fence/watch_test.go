@@ -39,6 +39,9 @@ func TestWatch(t *testing.T) {
 	must(t, b.Watch(nil))
 	b.wantGated(t, vipA)
 	b.wantOpen(t, vipA)
+	must(t, b.kernel.Remove(address("10.0.0.100/32", "eth0", "", 0))) // by someone, to be put back
+	must(t, b.Watch(nil))
+	b.wantGated(t, vipA)
 	must(t, b.Fence(web1, "test"))
 	b.wantGated(t, vipA)
 	b.wantOpen(t)
@@ -62,8 +65,10 @@ func TestGateOfLeftovers(t *testing.T) {
 	must(t, b.Bind(web1, []fence.VIP{vipA, vip6}, b.deadline()))
 	b.wantOpen(t, vipA, vip6)
 	b.restart(t)
+	must(t, b.kernel.Replace(address("10.0.0.100/32", "eth0", "eth0:2", fence.Forever)))
 	must(t, b.Watch(nil))
 	b.wantGated(t, vipA, vip6)
+	must(t, b.kernel.Replace(address("10.0.0.100/32", "eth0", "eth0:2", 3)))
 	var s story
 	b.kernel.Hook, b.gate.Hook = s.kernel, s.gate
 	found, err := b.Sweep()
@@ -99,8 +104,10 @@ func TestWatchDropsWhatIsNoVIP(t *testing.T) {
 	b := newGatedBench(t)
 	must(t, b.kernel.Replace(address("10.0.0.100/32", "eth0", "", 10)))
 	must(t, b.kernel.Replace(address("10.0.0.101/24", "eth0", "", fence.Forever)))
+	must(t, b.kernel.Replace(address("10.0.0.102/32", "eth0", "", fence.Forever)))
 	must(t, b.kernel.Replace(address("fd00::100/128", "lo", "", 10)))
-	must(t, b.Watch([]fence.VIP{vipA, vipB, vip6}))
+	vipC := fence.VIP{Address: netip.MustParseAddr("10.0.0.102"), Interface: "eth0"}
+	must(t, b.Watch([]fence.VIP{vipA, vipB, vipC, vip6}))
 	must(t, b.Watch(nil))
 	b.wantGated(t, vipA)
 	b.clock.Add(10 * time.Second)
