@@ -25,8 +25,8 @@
 #define OUT       0
 #define WAITING   1
 #define HOLDING   2 /* the record named our lock; answers what it granted to its guard */
-#define SILENT    3 /* holds, and renews no more: it fences, is frozen, or was killed */
-#define RELEASING 4 /* fenced, verified */
+#define SILENT    3 /* the same, but a renewal was refused: no more of them */
+#define RELEASING 4 /* fenced, verified: by the guard, by the director, by a new life */
 
 /* States of the record. */
 #define MISSING  0
@@ -42,13 +42,14 @@
 #define SEE_UNKNOWN  4
 #define SEE_MISSING  5
 
-/* Requests. Those with -D are committed, and their reply is on its way. */
+/* Requests. */
 #define TAKE     1
-#define TAKED    2
-#define RENEW    3
-#define RENEWD   4
-#define RECEIPT  5
-#define REPLACE  6
+#define RENEW    2
+#define RECEIPT  3
+#define REPLACE  4
+
+/* A version that the record does not have and will not have. */
+#define STALE 15
 
 /*
  * Leases. One is 0 when it is over, else LIVE and, for each director w that
@@ -67,7 +68,7 @@ typedef Host {
 	unsigned v : 4;       /* version of the record under which it holds */
 	unsigned tried : 1;   /* an acquisition with this lock may yet commit */
 	unsigned look : 1;    /* it must read before it does anything else */
-	unsigned request : 3; /* under way: TAKE, TAKED, RENEW, RENEWD */
+	unsigned request : 2; /* under way: TAKE, RENEW */
 	unsigned lease : 7;   /* that begins with that request */
 	/* its view: the situation, and what was read of the record */
 	unsigned sees : 3;
@@ -92,7 +93,6 @@ typedef Host {
 	unsigned glock : 2;
 	unsigned grant : 7;
 	/* the guard */
-	unsigned guard : 1;   /* it lives */
 	unsigned fenced : 2;  /* newest lock that this guard fenced */
 	/* the kernel: it answers while the gate's deadline has not passed */
 	unsigned klock : 2;
@@ -265,6 +265,22 @@ inline tidy() {
 		fi;
 		host[j].tried = (LAST -> 0 : host[j].tried)
 	};
+#ifndef NO_COMPARE_AND_SET
+	/* Where no record will be created any more, all that still counts of its version is whether it is the one known. */
+	x = LAST;
+	for (j : 0 .. N - 1) {
+		x = x && (host[j].astray == REPLACE || host[j].av <= recv) && (host[j].sees == SEE_MISSING || host[j].sv <= recv) && (host[j].rv <= recv || host[j].rstate == MISSING)
+	}
+	if
+	:: x && recv > 0 ->
+		for (j : 0 .. N - 1) {
+			host[j].v = (host[j].phase < HOLDING -> 0 : (host[j].v == recv -> 0 : STALE));
+			host[j].av = 0; host[j].sv = 0; host[j].rv = 0
+		}
+		recv = 0
+	:: else
+	fi;
+#endif
 	/* An own lock that is not in use, and that nobody has read of, is deleted. */
 	refs = (rec == HELD -> BIT(recl) : 0);
 	for (j : 0 .. N - 1) {
@@ -381,12 +397,13 @@ inline enough() {
 
 /* released: fenced, verified. A renewal under way does not matter any more. */
 inline released() {
-	h.phase = RELEASING; h.request = NOTHING; h.lease = 0
+	h.phase = RELEASING; h.request = NOTHING; h.lease = 0;
+	h.fenced = (h.glock == 0 -> 0 : h.fenced)
 }
 
 /* another: a fresh guard takes the place of one that is dead. */
 inline another() {
-	h.guard = 1; h.fenced = 0;
+	h.fenced = 0;
 #ifndef GRANT_WITHOUT_GUARD_ID
 	h.glock = 0; h.grant = 0;
 #endif
@@ -480,13 +497,13 @@ proctype Director(byte me)
 
 	/* -------- reading: record first (with the queue's version before it), then the locks */
 	:: d_step { /* Also while a request is under way whose reply is lost then: a server that lags. */
-		h.phase != RELEASING && !h.reading && !(h.phase == HOLDING && rec == HELD && recl == OWN) ->
+		(h.phase == OUT || h.phase == WAITING) && !h.reading ->
 		h.reading = 1; h.rstate = rec; h.rlock = (rec == MISSING || rec == UNKNOWN -> 0 : recl);
 		h.rv = (rec == MISSING -> qv : recv); h.rborn = (rec == MISSING -> 0 : born);
 		asked(me)
 	}
 	:: d_step { /* The locks and the reply. */
-		h.reading && h.request == NOTHING && h.phase != RELEASING ->
+		h.reading && h.request == NOTHING && (h.phase == OUT || h.phase == WAITING) ->
 		if
 		:: h.rstate == MISSING -> x = SEE_MISSING
 		:: h.rstate == UNKNOWN -> x = SEE_UNKNOWN
@@ -499,18 +516,13 @@ proctype Director(byte me)
 		:: else
 		fi;
 		if
-		:: (h.phase == WAITING || h.phase == HOLDING) && h.rstate == HELD && h.rlock == OWN ->
+		:: h.phase == WAITING && h.rstate == HELD && h.rlock == OWN ->
 			/* (d) The reply to our acquisition was lost: renew first, then answer. */
-			if
-			:: h.phase == WAITING ->
-				hold(h.rv);
+			hold(h.rv);
 #ifdef ADOPT_WITHOUT_RENEWAL
-				h.lease = LIVE; grants();
+			h.lease = LIVE; grants();
 #endif
-			:: else -> unread(me)
-			fi
 		:: else ->
-			h.phase = (h.phase == HOLDING -> SILENT : h.phase);
 			if
 			:: UNCHANGED -> h.sv = h.rv
 			:: else ->
@@ -549,7 +561,7 @@ proctype Director(byte me)
 		fi;
 		h.request = TAKE; h.lease = LIVE
 	}
-	:: d_step { /* It runs. */
+	:: d_step { /* It runs, and its reply comes, if late. */
 		h.request == TAKE ->
 		ok = 0;
 		if
@@ -557,19 +569,24 @@ proctype Director(byte me)
 		:: else /* the lock was renewed meanwhile, or the record written */
 		fi;
 		if
-		:: ok -> h.request = TAKED; h.v = recv; renewed(OWN)
+		:: ok -> renewed(OWN); hold(recv); grants()
 		:: else -> h.request = NOTHING; h.lease = 0; h.look = 1
 		fi;
 		tidy()
 	}
-	:: d_step { /* Its reply. */
-		h.request == TAKED ->
-		hold(h.v);
-		grants()
-	}
-	:: d_step { /* Its reply is lost. */
-		h.request == TAKED ->
-		h.request = NOTHING; h.lease = 0; h.v = 0; h.tried = 1; h.look = 1
+	:: d_step { /* It runs, and its reply is lost. */
+		h.request == TAKE ->
+		ok = 0;
+		if
+		:: TAKEABLE -> x = DEL; take(OWN, h.sv, x, h.sborn)
+		:: else
+		fi;
+		if
+		:: ok -> renewed(OWN)
+		:: else
+		fi;
+		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
+		tidy()
 	}
 	:: d_step { /* It is not known, and may run later. */
 		h.request == TAKE ->
@@ -625,47 +642,31 @@ proctype Director(byte me)
 		ok = ok && rec != MISSING && recv == h.v;
 #endif
 		if
-		:: ok -> h.request = RENEWD; renewed(OWN)
+		:: ok -> renewed(OWN); grants()
 		:: else -> h.request = NOTHING; h.lease = 0; h.phase = SILENT
 		fi;
-		skip
+		tidy()
 	}
-	:: d_step { /* Its reply. */
-		h.request == RENEWD ->
-		grants()
-	}
-	:: d_step { /* Not known: never proof of anything. */
-		h.request == RENEW || h.request == RENEWD ->
+	:: d_step { /* Its outcome is not known: never proof of anything. */
+		h.request == RENEW ->
 		h.request = NOTHING; h.lease = 0
 	}
 
 	/* -------- letting go */
-	:: d_step { /* SIGKILL of the director, SIGSTOP, or its decision to fence. */
-		h.phase == HOLDING ->
-		h.phase = SILENT; h.request = NOTHING; h.lease = 0
-	}
-	:: d_step { /* The guard fences: on the director's order, because it is silent, or because it is dead. Final for the lock. */
-		HELDHERE && h.guard && h.fenced != h.lock ->
+	:: d_step { /* The guard fences: on the director's order, or because that is silent or dead. Final for the lock. */
+		HELDHERE ->
 		stop();
-		h.fenced = h.lock
+		h.fenced = h.lock;
+		released()
 	}
-	:: d_step { /* It tells the director, */
-		HELDHERE && h.guard && h.fenced == h.lock ->
-		released();
-		h.fenced = (h.glock == 0 -> 0 : h.fenced)
-	}
-	:: d_step { /* SIGKILL of the guard. What it opened stays open until D. */
-		HELDHERE && h.guard ->
-		h.guard = 0
-	}
-	:: d_step { /* The director fences by itself, and starts another guard, which refuses grants for the old one: other id. */
-		HELDHERE && !h.guard ->
+	:: d_step { /* The guard is dead, or the director kills it, fences by itself, and starts another. */
+		HELDHERE ->
 		stop();
 		released();
 		another()
 	}
-	:: d_step { /* Both were killed. A new life starts when no process of the old one is left; it fences first. */
-		h.phase == SILENT && !h.guard ->
+	:: d_step { /* Both are dead. A new life starts when no process of the old one is left, and fences first. */
+		HELDHERE ->
 #ifndef NEW_LIFE_WITHOUT_FENCE
 		stop();
 #endif
@@ -675,7 +676,7 @@ proctype Director(byte me)
 		h.look = 1;
 		tidy()
 	}
-	:: d_step { /* The director's receipt, on the guard's word or after its own fence. */
+	:: d_step { /* The receipt, written by whoever fenced, or by the director on the guard's word. */
 		MAY_RECEIPT && h.request == NOTHING ->
 		receipt(OWN, h.v);
 		if
@@ -684,13 +685,8 @@ proctype Director(byte me)
 		fi;
 		tidy()
 	}
-	:: d_step { /* The guard's, for a director that is dead or silent. */
-		HELDHERE && h.guard && h.fenced == h.lock ->
-		receipt(OWN, h.v);
-		tidy()
-	}
-	:: d_step { /* Either goes astray. */
-		MAY_RECEIPT && h.request == NOTHING || HELDHERE && h.guard && h.fenced == h.lock ->
+	:: d_step { /* It goes astray. */
+		MAY_RECEIPT && h.request == NOTHING ->
 		stray(RECEIPT, 0, h.v, OWN, 0, 0);
 		tidy()
 	}
@@ -746,7 +742,7 @@ proctype Director(byte me)
 
 	/* -------- the guard and the kernel */
 	:: d_step { /* A grant arrives. */
-		h.guard && h.glock != 0 && NOT_FENCED ->
+		h.glock != 0 && NOT_FENCED ->
 		for (i : 0 .. N - 1) {
 			assert(i == me || host[i].gate == 0) /* at most one director answers */
 		}
@@ -755,9 +751,8 @@ proctype Director(byte me)
 		h.glock = 0; h.grant = 0
 	}
 	:: d_step { /* Refused. */
-		h.guard && h.glock != 0 && h.glock <= h.fenced ->
-		h.glock = 0; h.grant = 0;
-		h.fenced = (HELDHERE && h.fenced == h.lock -> h.fenced : 0)
+		h.glock != 0 && h.glock <= h.fenced ->
+		h.glock = 0; h.grant = 0; h.fenced = 0
 	}
 	od
 }
@@ -765,7 +760,6 @@ proctype Director(byte me)
 init {
 	atomic {
 		for (i : 0 .. N - 1) {
-			host[i].guard = 1;
 			run Director(i)
 		}
 		if /* `apply` created the whole cluster, or a group in one that is there */
