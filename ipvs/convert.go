@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,19 +23,40 @@ const (
 	flagSched3     = 0x0020
 )
 
-// fullMask is 255.255.255.255: one client is one address. The kernel keeps
-// the mask as a word in network byte order; this one is the same in either.
-const fullMask = 0xFFFFFFFF
+// With these masks one client is one address. For IPv4 the kernel keeps a word
+// in network byte order; this one is the same in either. For IPv6 it keeps the
+// length of a prefix, which must be 1 to 128 even without persistence
+// (ip_vs_ctl.c, ip_vs_add_service).
+const (
+	fullMask  = 0xFFFFFFFF
+	fullMask6 = 128
+)
+
+// family is the address family of a in the kernel's words.
+func family(a netip.Addr) uint16 {
+	if a.Is4() {
+		return syscall.AF_INET
+	}
+	return syscall.AF_INET6
+}
+
+// mask is the netmask that makes an address of this family one client.
+func mask(family uint16) uint32 {
+	if family == syscall.AF_INET {
+		return fullMask
+	}
+	return fullMask6
+}
 
 // toKernel is the service without its destinations.
 func (s Service) toKernel() *ipvs.Service {
 	out := &ipvs.Service{
-		AddressFamily: syscall.AF_INET,
+		AddressFamily: family(s.Address),
 		Protocol:      uint16(s.Protocol),
 		Address:       s.Address.AsSlice(),
 		Port:          s.Port,
 		SchedName:     s.Scheduler,
-		Netmask:       fullMask,
+		Netmask:       mask(family(s.Address)),
 	}
 	if s.Persistence > 0 {
 		out.Flags = flagPersistent
@@ -45,7 +67,7 @@ func (s Service) toKernel() *ipvs.Service {
 
 func (d Destination) toKernel() *ipvs.Destination {
 	return &ipvs.Destination{
-		AddressFamily:   syscall.AF_INET,
+		AddressFamily:   family(d.Address),
 		Address:         d.Address.AsSlice(),
 		Port:            d.Port,
 		Weight:          d.Weight,
@@ -63,11 +85,13 @@ func (f Forward) toKernel() uint32 {
 	return ipvs.ConnFwdMasq
 }
 
-// keyFromKernel names a service, if the model can.
+// keyFromKernel names a service, if the model can. An IPv6 service on an
+// IPv4-mapped address is nameless too: the netlink library would send its
+// address as four bytes, and the kernel would look for another service.
 func keyFromKernel(s *ipvs.Service) (Key, bool) {
 	p := Protocol(s.Protocol)
 	addr, ok := netip.AddrFromSlice(s.Address)
-	ok = ok && s.FWMark == 0 && s.AddressFamily == syscall.AF_INET && (p == TCP || p == UDP)
+	ok = ok && s.FWMark == 0 && s.AddressFamily == family(addr) && !addr.Is4In6() && (p == TCP || p == UDP)
 	return Key{Protocol: p, Address: addr, Port: s.Port}, ok
 }
 
@@ -92,10 +116,8 @@ func serviceExtras(s *ipvs.Service) string {
 	if persistent && s.Timeout == 0 {
 		words = append(words, "-p 0")
 	}
-	if persistent && s.Netmask != fullMask {
-		var mask [4]byte
-		binary.NativeEndian.PutUint32(mask[:], s.Netmask)
-		words = append(words, "-M "+netip.AddrFrom4(mask).String())
+	if persistent && s.Netmask != mask(s.AddressFamily) {
+		words = append(words, "-M "+maskText(s.AddressFamily, s.Netmask))
 	}
 	if s.Flags&flagOnePacket != 0 {
 		words = append(words, "-o")
@@ -114,6 +136,16 @@ func serviceExtras(s *ipvs.Service) string {
 		words = append(words, fmt.Sprintf("flags %#x", rest))
 	}
 	return strings.Join(words, " ")
+}
+
+// maskText is a netmask as ipvsadm reads it: 255.255.255.0, or 64 for IPv6.
+func maskText(family uint16, netmask uint32) string {
+	if family == syscall.AF_INET6 {
+		return strconv.FormatUint(uint64(netmask), 10)
+	}
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], netmask)
+	return netip.AddrFrom4(b).String()
 }
 
 func destinationFromKernel(d *ipvs.Destination) Destination {

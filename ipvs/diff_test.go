@@ -72,6 +72,15 @@ func TestDiff(t *testing.T) {
 			actual:  []Service{service(t, "TCP 10.0.0.1:53", "sh")},
 			want:    `-A -u 10.0.0.1:53 -s sh`,
 		},
+		{
+			name:    "IPv6",
+			desired: []Service{service(t, "TCP [2001:db8::1]:80", "wlc", dest("[2001:db8::2]:80", DR, 1))},
+			actual:  []Service{service(t, "TCP [2001:db8::1]:80", "rr", dest("[2001:db8::3]:80", DR, 1))},
+			want: `
+-E -t [2001:db8::1]:80 -s wlc
+-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -g -w 1
+-d -t [2001:db8::1]:80 -r [2001:db8::3]:80`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := Diff(tt.desired, tt.actual, func(k Key) bool { return k.String() == tt.owned })
@@ -152,27 +161,36 @@ func able(s Service) int {
 
 // genTable draws tables from few names, so that two of them overlap.
 func genTable() *rapid.Generator[[]Service] {
-	destination := rapid.Custom(func(t *rapid.T) Destination {
-		return Destination{
-			Address: netip.AddrFrom4([4]byte{10, 0, 1, byte(rapid.IntRange(1, 4).Draw(t, "rs"))}),
-			Port:    80,
-			Forward: rapid.SampledFrom([]Forward{DR, TUN, NAT}).Draw(t, "forward"),
-			Weight:  rapid.IntRange(0, 2).Draw(t, "weight"),
-		}
-	})
+	destination := func(host func(byte) netip.Addr) *rapid.Generator[Destination] {
+		return rapid.Custom(func(t *rapid.T) Destination {
+			return Destination{
+				Address: host(byte(rapid.IntRange(11, 14).Draw(t, "rs"))),
+				Port:    80,
+				Forward: rapid.SampledFrom([]Forward{DR, TUN, NAT}).Draw(t, "forward"),
+				Weight:  rapid.IntRange(0, 2).Draw(t, "weight"),
+			}
+		})
+	}
 	svc := rapid.Custom(func(t *rapid.T) Service {
+		host := rapid.SampledFrom([]func(byte) netip.Addr{host4, host6}).Draw(t, "family")
 		return Service{
 			Key: Key{
 				Protocol: rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(t, "protocol"),
-				Address:  netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 3).Draw(t, "vip"))}),
+				Address:  host(byte(rapid.IntRange(1, 2).Draw(t, "vip"))),
 				Port:     80,
 			},
 			Scheduler:    rapid.SampledFrom([]string{"rr", "wlc", "mh"}).Draw(t, "scheduler"),
 			Persistence:  time.Duration(rapid.IntRange(0, 2).Draw(t, "persistence")) * time.Minute,
-			Destinations: rapid.SliceOfNDistinct(destination, 0, 4, Destination.AddrPort).Draw(t, "destinations"),
+			Destinations: rapid.SliceOfNDistinct(destination(host), 0, 4, Destination.AddrPort).Draw(t, "destinations"),
 		}
 	})
 	return rapid.SliceOfNDistinct(svc, 0, 6, func(s Service) Key { return s.Key })
+}
+
+func host4(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
+
+func host6(n byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: n})
 }
 
 func genOwned(t *rapid.T, tables ...[]Service) func(Key) bool {

@@ -7,7 +7,7 @@
 //   - Diff is pure, its plan is minimal (one step for each thing that differs,
 //     none for what is already right) and can be printed in ipvsadm's syntax.
 //   - A service that is neither desired nor owned is never touched. Firewall
-//     marks, IPv6 and protocols other than TCP and UDP are not even read.
+//     marks and protocols other than TCP and UDP are not even read.
 //   - A destination whose weight or forwarding method changes is edited, never
 //     removed and added again: its connections live on.
 //   - Apply says which steps the kernel acknowledged. Nothing is hidden: a
@@ -23,6 +23,10 @@
 //     before the address is bound.
 //   - The kernel's dump is not a snapshot. A change made by another program
 //     during a read may be seen half; the next Reconcile sees the rest.
+//   - A destination is of its service's family, IPv4 or IPv6. One of the other
+//     family that somebody put into a service by hand (a tunnel may have one)
+//     is read, but cannot be changed or removed by itself: a plan that has to
+//     fails in that step and says so.
 //   - The type of a tunnel (ipip, gue, gre) and the persistence engine cannot
 //     be read through the netlink library used here: a change of those by
 //     hand stays unseen until the entry is edited for another reason.

@@ -26,10 +26,13 @@ var (
 	ErrClosed = errors.New("IPVS table is closed")
 )
 
-// errIPv6Destination: the library sends a destination's address without its
-// family, so the kernel would take the first four bytes for an IPv4 address
-// and act on another destination, or on none.
-var errIPv6Destination = errors.New("cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm")
+// A destination of another family than its service (a tunnel can have one):
+// the library sends its address without its family, so the kernel takes it for
+// one of the service's family and acts on another destination, or on none.
+var (
+	errIPv6Destination = errors.New("cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm")
+	errIPv4Destination = errors.New("cannot change an IPv4 destination of an IPv6 service: do it by hand with ipvsadm")
+)
 
 // StepError is a step that the kernel refused.
 type StepError struct {
@@ -131,7 +134,7 @@ func alreadyGone(s Step, err error) bool {
 // socket, or no answer that is an errno.
 func fatal(err error) bool {
 	var errno syscall.Errno
-	if errors.Is(err, errIPv6Destination) {
+	if errors.Is(err, errIPv6Destination) || errors.Is(err, errIPv4Destination) {
 		return false
 	}
 	return !errors.As(err, &errno) || errno == syscall.EPERM || errno == syscall.EACCES || errno == syscall.EBADF

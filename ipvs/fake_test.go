@@ -113,6 +113,17 @@ func (f *fakeKernel) hasScheduler(name string) bool {
 	return name == "none" || slices.Contains(Schedulers(), name) && !slices.Contains(f.lacks, name)
 }
 
+// refuses is what ip_vs_add_service and ip_vs_edit_service check in common.
+func (f *fakeKernel) refuses(s *ipvs.Service) error {
+	switch {
+	case !f.hasScheduler(s.SchedName):
+		return syscall.ENOENT
+	case s.AddressFamily == syscall.AF_INET6 && (s.Netmask < 1 || s.Netmask > 128):
+		return syscall.EINVAL
+	}
+	return nil
+}
+
 func (f *fakeKernel) NewService(s *ipvs.Service) error {
 	leave, err := f.enter("new service")
 	if err != nil {
@@ -122,8 +133,8 @@ func (f *fakeKernel) NewService(s *ipvs.Service) error {
 	if _, err := f.find(s); err == nil {
 		return syscall.EEXIST
 	}
-	if !f.hasScheduler(s.SchedName) {
-		return syscall.ENOENT
+	if err := f.refuses(s); err != nil {
+		return err
 	}
 	key, _ := keyFromKernel(s)
 	c := *s
@@ -142,8 +153,8 @@ func (f *fakeKernel) UpdateService(s *ipvs.Service) error {
 	if err != nil {
 		return err
 	}
-	if !f.hasScheduler(s.SchedName) {
-		return syscall.ENOENT
+	if err := f.refuses(s); err != nil {
+		return err
 	}
 	found.svc = *s
 	found.svc.Flags |= flagHashed
@@ -208,7 +219,11 @@ func (f *fakeKernel) onDestination(op string, s *ipvs.Service, d *ipvs.Destinati
 	if err != nil {
 		return err
 	}
-	addr, _ := netip.AddrFromSlice(d.Address)
+	// The library does not send d.AddressFamily: the kernel takes the address
+	// for one of the service's family, filled up with zeros or cut.
+	raw := make([]byte, 16)
+	copy(raw, d.Address)
+	addr, _ := netip.AddrFromSlice(raw[:len(s.Address)])
 	name := netip.AddrPortFrom(addr, d.Port)
 	_, there := found.dests[name]
 	return act(found, name, there)

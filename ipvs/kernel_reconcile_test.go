@@ -22,6 +22,11 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 		"-a -f 7 -r 10.9.9.1 -g",
 		"-A -t [2001:db8::1]:80 -s rr",
 		"-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m",
+		"-A -t [2001:db8::1]:81 -s rr -p 60 -M 64",
+		"-a -t [2001:db8::1]:81 -r 10.9.9.2:81 -i",
+		"-A -t 10.9.9.9:445 -s rr",
+		"-a -t 10.9.9.9:445 -r [2001:db8::2]:445 -i",
+		"-A -t [::ffff:10.9.9.9]:80 -s rr",
 	} {
 		n.ipvsadm(args)
 	}
@@ -31,7 +36,13 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 -A -t 10.9.9.9:443 -s wlc -p 60 -M 255.255.255.0
 -a -t 10.9.9.9:443 -r 10.9.9.1:443 -i -w 5 -x 100 -y 50
 -A -u 10.9.9.9:53 -s rr -o
--A -t 10.9.9.9:444 -s sh -b flag-1,flag-2`), printed(mustRead(t, table)))
+-A -t 10.9.9.9:444 -s sh -b flag-1,flag-2
+-A -t [2001:db8::1]:80 -s rr
+-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1
+-A -t [2001:db8::1]:81 -s rr -p 60 -M 64
+-a -t [2001:db8::1]:81 -r 10.9.9.2:81 -i -w 1
+-A -t 10.9.9.9:445 -s rr
+-a -t 10.9.9.9:445 -r [2001:db8::2]:445 -i -w 1`), printed(mustRead(t, table)))
 
 	r := newLife(t, table, filepath.Join(t.TempDir(), "owned"))
 	desired := webAndDNS(t)

@@ -9,7 +9,7 @@ import (
 )
 
 // everything is a service for each scheduler of this kernel, protocol,
-// forwarding method and persistence.
+// forwarding method, persistence and address family.
 func everything(t *testing.T) []Service {
 	var out []Service
 	port := uint16(1000)
@@ -25,16 +25,18 @@ func everything(t *testing.T) []Service {
 			for _, f := range []Forward{DR, TUN, NAT} {
 				for _, persistence := range []time.Duration{0, time.Second, 31 * 24 * time.Hour} {
 					port++
-					out = append(out, Service{
-						Key:         Key{p, netip.MustParseAddr("192.168.150.100"), port},
-						Scheduler:   scheduler,
-						Persistence: persistence,
-						Destinations: []Destination{
-							{Address: netip.MustParseAddr("192.168.150.12"), Port: port, Forward: f, Weight: 1},
-							{Address: netip.MustParseAddr("192.168.150.13"), Port: port, Forward: f, Weight: 0},
-							{Address: netip.MustParseAddr("192.168.150.14"), Port: port, Forward: f, Weight: 65535},
-						},
-					})
+					for _, host := range []func(byte) netip.Addr{host4, host6} {
+						out = append(out, Service{
+							Key:         Key{p, host(100), port},
+							Scheduler:   scheduler,
+							Persistence: persistence,
+							Destinations: []Destination{
+								{Address: host(12), Port: port, Forward: f, Weight: 1},
+								{Address: host(13), Port: port, Forward: f, Weight: 0},
+								{Address: host(14), Port: port, Forward: f, Weight: 65535},
+							},
+						})
+					}
 				}
 			}
 		}
@@ -47,7 +49,7 @@ func TestKernelHoldsEveryKindOfService(t *testing.T) {
 	n := newNamespace(t)
 	table := n.open()
 	want := everything(t)
-	if len(want) < 13*18 {
+	if len(want) < 13*36 {
 		t.Fatalf("only %d services: this kernel should have 13 schedulers", len(want))
 	}
 	if err := ValidateAll(want); err != nil {

@@ -108,7 +108,8 @@ type Key struct {
 	Port     uint16
 }
 
-// String is the key as `ipvsadm -L` prints it: "TCP 10.0.0.1:80".
+// String is the key as `ipvsadm -Ln` prints it: "TCP 10.0.0.1:80",
+// "TCP [2001:db8::1]:80".
 func (k Key) String() string { return k.Protocol.String() + " " + k.addrPort() }
 
 // Args is the key as an option of ipvsadm: "-t 10.0.0.1:80".
@@ -130,7 +131,7 @@ type Service struct {
 	// last connection, in whole seconds; 0 is off.
 	Persistence time.Duration
 	// Extras is what the kernel's entry has beyond this model, in ipvsadm's
-	// words ("-o", "-M 255.255.255.0"). Only a read sets it; a desired
+	// words ("-o", "-M 255.255.255.0", "-M 64"). Only a read sets it; a desired
 	// service has none, so an entry with extras is put right by an edit.
 	Extras string
 	// Destinations are the real servers, at most one for an address and port.

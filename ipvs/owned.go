@@ -26,7 +26,7 @@ const (
 	ownedHeader = "zklvs-owned-services 1"
 	// maxOwned bounds the file: 100,000 services, which no director runs.
 	maxOwned     = 100_000
-	maxOwnedSize = maxOwned*len("tcp 255.255.255.255:65535\n") + 4096
+	maxOwnedSize = maxOwned*len("TCP [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535\n") + 4096
 )
 
 // Owned is the set of services that are ours, kept in a file. A key is in the
@@ -197,13 +197,14 @@ func parseOwned(data []byte) (scope string, keys map[Key]bool, err error) {
 	return scope, keys, nil
 }
 
-// parseKey reads "TCP 10.0.0.1:80", exactly as Key.String writes it.
+// parseKey reads "TCP 10.0.0.1:80" or "TCP [2001:db8::1]:80", exactly as
+// Key.String writes it.
 func parseKey(s string) (Key, error) {
 	name, addr, _ := strings.Cut(s, " ")
 	p, perr := ParseProtocol(name)
 	ap, aerr := netip.ParseAddrPort(addr)
 	k := Key{Protocol: p, Address: ap.Addr(), Port: ap.Port()}
-	if perr != nil || aerr != nil || !k.Address.Is4() || k.String() != s {
+	if perr != nil || aerr != nil || oneFamily(k.Address) != nil || k.String() != s {
 		return Key{}, fmt.Errorf("%.40q: expected a service like \"TCP 10.0.0.1:80\"", s)
 	}
 	return k, nil

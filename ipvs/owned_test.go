@@ -23,7 +23,7 @@ func mustOpenOwned(t testing.TB, path string) *Owned {
 func TestOwnedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "owned")
 	o := mustOpenOwned(t, path)
-	a, b := key(t, "TCP 10.0.0.1:80"), key(t, "UDP 10.0.0.1:53")
+	a, b, six := key(t, "TCP 10.0.0.1:80"), key(t, "UDP 10.0.0.1:53"), key(t, "TCP [2001:db8::1]:80")
 	if o.Has(a) {
 		t.Error("a new set has a key")
 	}
@@ -33,20 +33,20 @@ func TestOwnedFile(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing changed, yet there is a file: %v", err)
 	}
-	if err := o.Add(b, a, b); err != nil {
+	if err := o.Add(six, b, a, b); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	noDiff(t, "file", "zklvs-owned-services 1\nscope boot 1 netns cookie 2\nTCP 10.0.0.1:80\nUDP 10.0.0.1:53\nend 2\n", string(text))
-	noDiff(t, "read again", []Key{a, b}, mustOpenOwned(t, path).Keys())
+	noDiff(t, "file", "zklvs-owned-services 1\nscope boot 1 netns cookie 2\nTCP 10.0.0.1:80\nTCP [2001:db8::1]:80\nUDP 10.0.0.1:53\nend 3\n", string(text))
+	noDiff(t, "read again", []Key{a, six, b}, mustOpenOwned(t, path).Keys())
 
 	if err := o.Remove(a); err != nil {
 		t.Fatal(err)
 	}
-	noDiff(t, "read after the removal", []Key{b}, mustOpenOwned(t, path).Keys())
+	noDiff(t, "read after the removal", []Key{six, b}, mustOpenOwned(t, path).Keys())
 
 	other, err := OpenOwned(path, "boot 2 netns cookie 2")
 	if err != nil {
@@ -93,7 +93,9 @@ func TestOwnedRefusesBadFiles(t *testing.T) {
 		{"no scope", "zklvs-owned-services 1\nend 0\nend 0\n", `line 2: "end 0": expected a scope`},
 		{"not a key", head + "TCP 10.0.0.1\nend 1\n", `line 3: "TCP 10.0.0.1": expected a service like "TCP 10.0.0.1:80"`},
 		{"another spelling", head + "tcp 10.0.0.1:080\nend 1\n", `line 3: "tcp 10.0.0.1:080": expected a service like "TCP 10.0.0.1:80"`},
-		{"IPv6", head + "TCP [::1]:80\nend 1\n", `line 3: "TCP [::1]:80": expected a service like "TCP 10.0.0.1:80"`},
+		{"another spelling of IPv6", head + "TCP [2001:DB8::1]:80\nend 1\n", `line 3: "TCP [2001:DB8::1]:80": expected a service like "TCP 10.0.0.1:80"`},
+		{"IPv4-mapped", head + "TCP [::ffff:10.0.0.1]:80\nend 1\n", `line 3: "TCP [::ffff:10.0.0.1]:80": expected a service like "TCP 10.0.0.1:80"`},
+		{"zone", head + "TCP [fe80::1%eth0]:80\nend 1\n", `line 3: "TCP [fe80::1%eth0]:80": expected a service like "TCP 10.0.0.1:80"`},
 		{"too large", strings.Repeat("x", maxOwnedSize+1), fmt.Sprintf("it is larger than %d bytes", maxOwnedSize)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -144,6 +146,7 @@ func TestHostScope(t *testing.T) {
 
 func FuzzParseOwned(f *testing.F) {
 	f.Add([]byte("zklvs-owned-services 1\nscope s\nTCP 10.0.0.1:80\nend 1\n"))
+	f.Add([]byte("zklvs-owned-services 1\nscope s\nTCP [2001:db8::1]:80\nUDP [::2]:53\nend 2\n"))
 	f.Add([]byte("zklvs-owned-services 1\nscope s\nend 0\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		scope, keys, err := parseOwned(data)

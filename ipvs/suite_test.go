@@ -24,6 +24,7 @@ func TestKernelSuite(t *testing.T) {
 func runSuite(t *testing.T, open func(testing.TB) *Table) {
 	t.Run("refusals", func(t *testing.T) { suiteRefusals(t, open) })
 	t.Run("removals of what is gone", func(t *testing.T) { suiteMoot(t, open(t)) })
+	t.Run("destinations of another family", func(t *testing.T) { suiteFamilies(t, open(t)) })
 	t.Run("a failure spares the others", func(t *testing.T) { suitePartial(t, open(t)) })
 	t.Run("scheduler none", func(t *testing.T) { suiteNone(t, open(t)) })
 	t.Run("random tables", func(t *testing.T) { suiteRandom(t, open(t)) })
@@ -85,10 +86,6 @@ func suiteRefusals(t *testing.T, open func(testing.TB) *Table) {
 			"add destination 224.0.0.9:80 to TCP 10.0.0.1:80: the kernel takes this for no unicast address: " +
 				"is it a broadcast address here, or is lo down in this network namespace (ip link set lo up)? (invalid argument)",
 		},
-		{
-			"remove an IPv6 destination", bare, step(DeleteDestination, "", "[2001:db8::1]:80"), []error{errIPv6Destination},
-			"remove destination [2001:db8::1]:80 from TCP 10.0.0.1:80: cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm",
-		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := open(t)
@@ -110,6 +107,41 @@ func suiteRefusals(t *testing.T, open func(testing.TB) *Table) {
 			noDiff(t, "table afterwards", tt.there, mustRead(t, table))
 		})
 	}
+}
+
+// suiteFamilies: no step about a destination of another family than its
+// service reaches the kernel, which would take it for another one; the steps
+// about others do.
+func suiteFamilies(t *testing.T, table *Table) {
+	there := []Service{
+		service(t, suiteKey, "rr", dest(suiteDest, TUN, 1)),
+		service(t, "TCP [2001:db8::1]:80", "rr", dest("[2001:db8::2]:80", TUN, 1)),
+	}
+	mustApply(t, table, Diff(there, nil, nil))
+	var plan Plan
+	for i, odd := range []string{"[a00:101::]:80", suiteDest} { // the first four bytes are those of suiteDest
+		for _, op := range []Op{AddDestination, EditDestination, DeleteDestination} {
+			plan = append(plan, Step{Op: op, Service: there[i].head(), Destination: dest(odd, TUN, 7)})
+		}
+	}
+	plan = append(plan, Step{Op: DeleteService, Service: there[0].head()})
+	r, err := table.Apply(t.Context(), plan)
+	if !errors.Is(err, errIPv6Destination) || !errors.Is(err, errIPv4Destination) {
+		t.Errorf("error %v", err)
+	}
+	var got []string
+	for _, f := range r.Failed {
+		got = append(got, f.Error())
+	}
+	noDiff(t, "failed", []string{
+		"add destination [a00:101::]:80 to TCP 10.0.0.1:80: cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm",
+		"edit destination [a00:101::]:80 of TCP 10.0.0.1:80: cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm",
+		"remove destination [a00:101::]:80 from TCP 10.0.0.1:80: cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm",
+		"add destination 10.0.1.1:80 to TCP [2001:db8::1]:80: cannot change an IPv4 destination of an IPv6 service: do it by hand with ipvsadm",
+		"edit destination 10.0.1.1:80 of TCP [2001:db8::1]:80: cannot change an IPv4 destination of an IPv6 service: do it by hand with ipvsadm",
+		"remove destination 10.0.1.1:80 from TCP [2001:db8::1]:80: cannot change an IPv4 destination of an IPv6 service: do it by hand with ipvsadm",
+	}, got)
+	noDiff(t, "table", there[1:], mustRead(t, table))
 }
 
 func suiteMoot(t *testing.T, table *Table) {

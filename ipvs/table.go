@@ -75,8 +75,8 @@ func (t *Table) Close() {
 	}
 }
 
-// Services reads the whole table, sorted by name: every IPv4 service for TCP
-// or UDP with its destinations. It costs one system call and more a service
+// Services reads the whole table, sorted by name: every service for TCP or UDP
+// with its destinations. It costs one system call and more a service
 // (1,000 services x 4 take 1.5 to 2.7 s in user-mode Linux).
 func (t *Table) Services() ([]Service, error) {
 	var out []Service
@@ -212,8 +212,11 @@ func (t *Table) readError(err error) error {
 
 // do carries out one step.
 func (t *Table) do(s Step) error {
-	if s.Op.onDestination() && !s.Destination.Address.Is4() {
-		return errIPv6Destination
+	if s.Op.onDestination() && s.Destination.Address.Is4() != s.Service.Address.Is4() {
+		if s.Service.Address.Is4() {
+			return errIPv6Destination
+		}
+		return errIPv4Destination
 	}
 	svc := s.Service.toKernel()
 	switch s.Op {

@@ -155,10 +155,18 @@ func TestReadOfForeignThings(t *testing.T) {
 		s.SchedName = "sh"
 		return &s
 	}
+	v6 := func(addr string, s ipvs.Service) *ipvs.Service {
+		s.AddressFamily, s.Protocol, s.Address, s.SchedName = syscall.AF_INET6, 6, net.ParseIP(addr), "rr"
+		return &s
+	}
 	k := newFakeKernel()
 	k.others = []*ipvs.Service{
 		{FWMark: 7, AddressFamily: syscall.AF_INET, SchedName: "rr"},
-		{Protocol: 6, AddressFamily: syscall.AF_INET6, Address: net.ParseIP("2001:db8::1"), Port: 80, SchedName: "rr"},
+		{FWMark: 8, AddressFamily: syscall.AF_INET6, SchedName: "rr", Netmask: 128},
+		v6("::ffff:10.0.0.1", ipvs.Service{Port: 80, Netmask: 128}), // the library would ask the kernel about another
+		v6("2001:db8::1", ipvs.Service{Port: 80, Netmask: 128}),
+		v6("2001:db8::1", ipvs.Service{Port: 81, Netmask: 64, Timeout: 300, Flags: 0x0003}),
+		v6("2001:db8::1", ipvs.Service{Port: 82, Netmask: 64}),
 		v4(ipvs.Service{Protocol: 132, Port: 80}),
 		v4(ipvs.Service{Protocol: 6, Port: 1, Flags: 0x0002, Timeout: 300}), // without the flag the timeout means nothing
 		v4(ipvs.Service{Protocol: 6, Port: 2, Flags: 0x0003, Timeout: 300, Netmask: 0x00FFFFFF}),
@@ -171,10 +179,14 @@ func TestReadOfForeignThings(t *testing.T) {
 		"-A -t 10.0.0.1:2 -s sh -p 300 -M 255.255.255.0",
 		"-A -t 10.0.0.1:4 -s sh -b flag-1,flag-2",
 		"-A -t 10.0.0.1:5 -s sh -p 0 flags 0x100",
+		"-A -t [2001:db8::1]:80 -s rr",
+		"-A -t [2001:db8::1]:81 -s rr -p 300 -M 64",
+		"-A -t [2001:db8::1]:82 -s rr",
 		"-A -u 10.0.0.1:3 -s sh -o",
 	}, printed(mustRead(t, fakeTable(k))))
 
 	noDiff(t, "destination", dest("10.0.0.9:80", DR, 3), destinationFromKernel(dest("10.0.0.9:80", DR, 3).toKernel()))
+	noDiff(t, "IPv6 destination", dest("[2001:db8::9]:80", TUN, 3), destinationFromKernel(dest("[2001:db8::9]:80", TUN, 3).toKernel()))
 	odd := &ipvs.Destination{Address: net.IP{10, 0, 0, 9}, Port: 80, ConnectionFlags: 1, UpperThreshold: 9, LowerThreshold: 5}
 	noDiff(t, "odd destination", "-? -w 0 method 1 -x 9 -y 5", destinationFromKernel(odd).options())
 }

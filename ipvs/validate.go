@@ -60,6 +60,8 @@ func (d Destination) validate(k Key) error {
 		return err
 	}
 	switch {
+	case d.Address.Is4() != k.Address.Is4() && k.Address.IsValid():
+		return fmt.Errorf("expected an address of the service's family, as %v is", k.Address)
 	case d.Forward != DR && d.Forward != TUN && d.Forward != NAT:
 		return errors.New("no forwarding method: expected dr, tun or nat")
 	case d.Port == 0:
@@ -77,11 +79,24 @@ func (d Destination) validate(k Key) error {
 }
 
 func validAddress(a netip.Addr) error {
+	if err := oneFamily(a); err != nil {
+		return err
+	}
 	switch {
-	case !a.Is4():
-		return errors.New("expected an IPv4 address")
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return errors.New("expected a unicast address")
+	case a.Is6() && a.IsLinkLocalUnicast():
+		// ip_vs_ctl.c, ip_vs_new_dest: not without an interface.
+		return errors.New("link-local: expected a global or unique local address")
+	}
+	return nil
+}
+
+// oneFamily refuses what the kernel or the netlink library takes for an
+// address of the other family, or cannot store.
+func oneFamily(a netip.Addr) error {
+	if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+		return errors.New("expected an IPv4 address, or an IPv6 one without a zone that is not IPv4-mapped")
 	}
 	return nil
 }
