@@ -11,6 +11,7 @@ import (
 
 	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/fence/gate"
+	"github.com/zklvs/zklvs/fence/gate/nft"
 	"github.com/zklvs/zklvs/internal/guard"
 	"github.com/zklvs/zklvs/internal/spec"
 )
@@ -71,9 +72,18 @@ func fenceHost(ctx context.Context, out io.Writer, local spec.Local, remove bool
 	if !remove {
 		return nil
 	}
-	if err := gate.Remove(); err != nil {
+	if err := removeGates(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "the kernel gate is removed")
 	return nil
+}
+
+// removeGates takes off whichever gate there is.
+func removeGates() error {
+	err := gate.Remove()
+	if nft.Supported() == nil {
+		err = errors.Join(err, nft.Remove())
+	}
+	return err
 }

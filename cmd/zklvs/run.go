@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -231,7 +232,7 @@ func (p *parts) join() error {
 		return badInput(err)
 	}
 	p.director = director.New(director.Config{
-		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), Interface: p.local.Interface, Version: versionString(),
+		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
 		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Lateness: p.life.Lateness, FenceLayers: p.life.Layers,
@@ -268,6 +269,40 @@ func hostAddresses() []string {
 		}
 	}
 	return out
+}
+
+// hostMACs are this host's hardware addresses: others let its packets in where
+// they are real servers.
+func hostMACs() map[string]string {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for _, i := range all {
+		if len(i.HardwareAddr) == 6 && i.Flags&net.FlagLoopback == 0 {
+			out[i.Name] = i.HardwareAddr.String()
+		}
+	}
+	return out
+}
+
+// peers reads what the directors say of themselves. One that cannot be
+// understood is passed over.
+func (p *parts) peers(ctx context.Context) ([]director.Presence, error) {
+	nodes, _, err := p.others.Children(ctx, p.tree.Directors())
+	if err != nil {
+		return nil, err
+	}
+	var out []director.Presence
+	for _, node := range nodes {
+		data, _, err := p.others.Get(ctx, p.tree.Director(node))
+		var one director.Presence
+		if err == nil && json.Unmarshal(data, &one) == nil {
+			out = append(out, one)
+		}
+	}
+	return out, nil
 }
 
 func random() uint64 {

@@ -279,7 +279,8 @@ func (g *Gate) Exempt(addr netip.Addr, macs ...net.HardwareAddr) error {
 	if err != nil {
 		return err
 	}
-	s.exempt(i, list)
-	g.log.Info("the gate's exemption changed", zap.Stringer(logfield.VIP, addr), zap.Stringers("macs", macs))
+	if s.exempt(i, list) {
+		g.log.Info("the gate's exemption changed", zap.Stringer(logfield.VIP, addr), zap.Stringers("macs", macs))
+	}
 	return nil
 }

@@ -64,11 +64,12 @@ func (s *shared) dropped(i uint32) uint64 {
 	return n
 }
 
-func (s *shared) exempt(i uint32, macs [maxMACs]uint64) {
+func (s *shared) exempt(i uint32, macs [maxMACs]uint64) (changed bool) {
 	for k, m := range macs {
-		s.slots[i].macs[k].Store(m)
+		changed = s.slots[i].macs[k].Swap(m) != m || changed
 	}
 	runtime.KeepAlive(s)
+	return changed
 }
 
 // reset shuts a slot that gets a new owner.

@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,6 +65,9 @@ type Fencer interface {
 	Extend(election.Grant) error
 	Fence(h election.Holding, reason string) error
 	RemoveForeign([]fence.VIP) (removed, hidden []fence.Address, err error)
+	// Exempt lets packets from other directors in to a VIP of which this host is a
+	// real server.
+	Exempt(vip netip.Addr, macs []net.HardwareAddr) error
 	LinkState(name string) (up, carrier bool, err error)
 	SetGARPRefresh(time.Duration)
 }
@@ -105,6 +110,10 @@ type Config struct {
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
 	Lateness    time.Duration
 	FenceLayers []string
+	// Peers reads what all directors say of themselves.
+	Peers func(ctx context.Context) ([]Presence, error)
+	// MACs are this host's hardware addresses by interface.
+	MACs map[string]string
 	// Links yields after the state of some interface has changed.
 	Links     <-chan struct{}
 	Publisher Publisher
@@ -191,6 +200,7 @@ func (d *Director) Run(ctx context.Context, elector Elector) error {
 	part(d.cfg.Fencer.Run)
 	part(d.cfg.Checks.Run)
 	part(d.rules.run)
+	part(d.exemptions)
 	part(d.loop)
 	d.group.Go(func() error {
 		defer stop() // nothing answers any more: the rest may go

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -320,6 +321,17 @@ type failingFencer struct {
 	failures int             // of the next fences
 	bindErr  error           // of the next binds
 	binds    []time.Duration // deadlines asked for
+	exempt   map[netip.Addr][]net.HardwareAddr
+}
+
+func (f *failingFencer) Exempt(vip netip.Addr, macs []net.HardwareAddr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.exempt == nil {
+		f.exempt = map[netip.Addr][]net.HardwareAddr{}
+	}
+	f.exempt[vip] = macs
+	return nil
 }
 
 func (f *failingFencer) Queued(election.Queued) error { return nil }

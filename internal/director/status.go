@@ -17,6 +17,7 @@ type Presence struct {
 	Node        string            `json:"node"`
 	Host        string            `json:"host"`
 	Addresses   []string          `json:"addresses"`
+	MACs        map[string]string `json:"macs,omitempty"` // by interface
 	Version     string            `json:"version"`
 	Since       string            `json:"since"` // RFC 3339
 	Interface   string            `json:"interface,omitempty"`
@@ -79,7 +80,7 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 			unfit[g.Group] = g.Ineligible
 		}
 	}
-	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
+	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, MACs: d.cfg.MACs, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
 		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: d.docs.problems}
 }
 

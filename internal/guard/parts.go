@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,6 +15,7 @@ import (
 	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/fence/deadman"
 	"github.com/zklvs/zklvs/fence/gate"
+	"github.com/zklvs/zklvs/fence/gate/nft"
 	"github.com/zklvs/zklvs/fence/watchdog"
 	"github.com/zklvs/zklvs/internal/zk"
 	"github.com/zklvs/zklvs/ipvs"
@@ -57,6 +60,7 @@ type assembly struct {
 // kernelGate is a gate with what keeps it on every interface.
 type kernelGate interface {
 	fence.Gate
+	Exempt(vip netip.Addr, macs ...net.HardwareAddr) error
 	Run(ctx context.Context) error
 	Close()
 }
@@ -74,7 +78,7 @@ func (a *assembly) assemble() (*Parts, error) {
 	case err != nil:
 		return nil, err
 	}
-	return &Parts{Host: a.host, Alarm: a.alarm, Settle: a.settle, ClearRules: a.clearRules,
+	return &Parts{Host: a.host, Alarm: a.alarm, Exempt: a.exempt, Settle: a.settle, ClearRules: a.clearRules,
 		Layers: a.layers(), Lateness: a.host.Lateness(), Run: a.run}, nil
 }
 
@@ -119,15 +123,40 @@ func (a *assembly) openGate() error {
 	return fmt.Errorf("this kernel refuses the gate: %w; remove the cause, or set `gate: none` in this host's file and accept what docs/SAFETY.md says of it", errors.Join(refusals...))
 }
 
+// gates are the ways to a gate, the best first.
 func (a *assembly) gates() []func() (kernelGate, error) {
-	ebpf := func() (kernelGate, error) {
-		g, err := gate.New(gate.Config{Logger: a.log, Now: a.now})
-		if err != nil {
-			return nil, err
-		}
-		return g, nil
+	if a.settings.Gate == GateNFT {
+		return []func() (kernelGate, error){a.nftables}
 	}
-	return []func() (kernelGate, error){ebpf}
+	return []func() (kernelGate, error){a.ebpf, a.nftables}
+}
+
+func (a *assembly) ebpf() (kernelGate, error) {
+	g, err := gate.New(gate.Config{Logger: a.log, Now: a.now})
+	if err != nil {
+		return nil, err // not g: a nil *Gate is no nil interface
+	}
+	return g, nil
+}
+
+func (a *assembly) nftables() (kernelGate, error) {
+	window, err := deadman.New()
+	if err != nil {
+		return nil, err
+	}
+	g, err := nft.New(nft.Config{Logger: a.log, Now: a.now, Window: window})
+	if err != nil {
+		return nil, errors.Join(err, window.Close())
+	}
+	return g, nil
+}
+
+// exempt lets packets from some hardware addresses in to a VIP that is shut.
+func (a *assembly) exempt(vip netip.Addr, macs []net.HardwareAddr) error {
+	if a.gate == nil {
+		return nil // everything passes
+	}
+	return a.gate.Exempt(vip, macs...)
 }
 
 func (a *assembly) makeHost() (err error) {

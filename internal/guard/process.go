@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/rpc"
 	"sync"
 	"time"
@@ -51,6 +52,9 @@ type Director interface {
 type Parts struct {
 	Host  Host
 	Alarm Alarm
+	// Exempt lets in what comes from the given hardware addresses to a VIP that is
+	// shut here, see fence/gate.
+	Exempt func(netip.Addr, []net.HardwareAddr) error
 	// Settle settles one lock, see zk.Settle.
 	Settle func(context.Context, election.Settlement) (string, error)
 	// ClearRules removes the IPVS services that are the director's.

@@ -3,6 +3,8 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/zklvs/zklvs/election"
@@ -102,6 +104,10 @@ type (
 	FenceArgs struct {
 		Holding election.Holding
 		Reason  string
+	}
+	ExemptArgs struct {
+		VIP  netip.Addr
+		MACs []net.HardwareAddr
 	}
 	Done struct{ Problem Problem }
 	// Found is what a look at the kernel's addresses brought.

@@ -87,6 +87,12 @@ func (s *service) RemoveForeign(vips []fence.VIP, r *Found) error {
 	return nil
 }
 
+// Exempt lets other directors' packets in to a VIP.
+func (s *service) Exempt(a ExemptArgs, r *Done) error {
+	r.Problem = describe(s.ready(func(p *Process) error { return p.parts.Exempt(a.VIP, a.MACs) }))
+	return nil
+}
+
 // SetGARPRefresh sets how often addresses are announced again.
 func (s *service) SetGARPRefresh(every time.Duration, r *Done) error {
 	r.Problem = describe(s.ready(func(p *Process) error {

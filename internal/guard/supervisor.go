@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -371,6 +373,13 @@ func (s *Supervisor) RemoveForeign(vips []fence.VIP) (removed, hidden []fence.Ad
 	var a Found
 	err = s.ask("RemoveForeign", vips, &a)
 	return a.Removed, a.Hidden, errors.Join(err, a.Problem.err())
+}
+
+// Exempt lets packets from the given hardware addresses in to a VIP that is shut
+// here, replacing an earlier list.
+func (s *Supervisor) Exempt(vip netip.Addr, macs []net.HardwareAddr) error {
+	var a Done
+	return errors.Join(s.ask("Exempt", ExemptArgs{vip, macs}, &a), a.Problem.err())
 }
 
 // LinkState reports whether an interface can serve: not while no guard runs.
