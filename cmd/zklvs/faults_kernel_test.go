@@ -62,15 +62,38 @@ func TestKernelFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &faulty{cluster: &cluster{T: t, Cluster: c, ctx: t.Context()}}
+	other := k.startPeer()
 	k.applyBoth()
 	k.waitAnyHolder()
-	took := map[string]time.Duration{}
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
-			k := &faulty{&cluster{T: t, Cluster: c, ctx: t.Context()}, k.groups}
+			k := k.in(t)
 			defer k.logs(k.Director(demo.First).Log, k.Director(demo.Second).Log)
-			took[f.name] = k.suffer(f)
+			k.suffer(f)
 		})
+	}
+	t.Run("against keepalived", func(t *testing.T) { k.in(t).against(other) })
+}
+
+// in is the same cluster for a part of the test.
+func (k *faulty) in(t *testing.T) *faulty {
+	return &faulty{&cluster{T: t, Cluster: k.Cluster, ctx: t.Context()}, k.groups}
+}
+
+// against compares with keepalived: the director's death costs at most a
+// twentieth. The median of some kills is taken, since other work on a small
+// machine slows processes down, and timers not at all.
+func (k *faulty) against(other *peer) {
+	theirs := k.kill(other)
+	var ours []time.Duration
+	for range 5 {
+		ours = append(ours, k.suffer(faults[0]))
+	}
+	slices.Sort(ours)
+	median := ours[len(ours)/2]
+	k.Logf("take-over after SIGKILL: keepalived %v; zklvs %v, median %v: 1/%.0f", theirs, ours, median, float64(theirs)/float64(median))
+	if 20*median > theirs {
+		k.Errorf("the take-over took %v, more than 1/20 of keepalived's %v", median, theirs)
 	}
 }
 

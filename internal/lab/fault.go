@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -54,8 +56,24 @@ func (h *Host) Thaw() error {
 }
 
 // Crash kills every process in the host (SIGKILL) and returns when none is
-// left; what the kernel holds, addresses and IPVS rules, stays.
-func (h *Host) Crash() error { return h.killAll() }
+// left; what the kernel holds, addresses and IPVS rules, stays. None gets to act
+// upon the death of another: they are stopped before, and children go first.
+func (h *Host) Crash() error {
+	if err := h.Freeze(); err != nil {
+		return err
+	}
+	pids, err := h.pids()
+	if err != nil {
+		return err
+	}
+	slices.Sort(pids)
+	for _, pid := range slices.Backward(pids) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill process %d on %s: %w", pid, h.name, err)
+		}
+	}
+	return h.killAll()
+}
 
 // SetMAC changes the hardware address of a network card, which must be down on
 // real hardware; veth takes it at once.
