@@ -232,7 +232,7 @@ func (p *parts) join() error {
 		return badInput(err)
 	}
 	p.director = director.New(director.Config{
-		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Interface: p.local.Interface, Version: versionString(),
+		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Guard: p.guardStatus, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
 		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Lateness: p.life.Lateness, FenceLayers: p.life.Layers,

@@ -198,9 +198,21 @@ func (s *shown) localTable(t io.Writer) {
 	for _, g := range s.Local.Groups {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.Group, g.Phase, leaseLeft(g), g.Why)
 	}
+	fmt.Fprintf(t, "\nguard: %s\n", guardLine(s.Local.Guard))
 	for _, p := range s.Local.Problems {
 		fmt.Fprintf(t, "\nproblem: %s\n", p)
 	}
+}
+
+func guardLine(g director.GuardStatus) string {
+	state := fmt.Sprintf("process %d", g.PID)
+	if g.PID == 0 {
+		state = "none runs: this director can hold nothing"
+	}
+	if g.Restarts > 0 {
+		state += fmt.Sprintf(", started again %d times since the director's start", g.Restarts)
+	}
+	return state
 }
 
 func leaseLeft(g election.GroupStatus) string {

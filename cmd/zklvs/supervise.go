@@ -10,6 +10,7 @@ import (
 	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/fence/deadman"
 	"github.com/zklvs/zklvs/internal/boottime"
+	"github.com/zklvs/zklvs/internal/director"
 	"github.com/zklvs/zklvs/internal/guard"
 	"github.com/zklvs/zklvs/internal/life"
 	"github.com/zklvs/zklvs/internal/spec"
@@ -94,3 +95,8 @@ func (p *parts) linkState(name string) (up, carrier bool, err error) {
 type silent struct{}
 
 func (silent) Announce(fence.Link, netip.Addr) error { return nil }
+
+func (p *parts) guardStatus() director.GuardStatus {
+	s := p.guard.Status()
+	return director.GuardStatus{PID: s.PID, Restarts: s.Restarts}
+}

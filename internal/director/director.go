@@ -110,6 +110,8 @@ type Config struct {
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
 	Lateness    time.Duration
 	FenceLayers []string
+	// Guard tells how the guard is.
+	Guard func() GuardStatus
 	// Peers reads what all directors say of themselves.
 	Peers func(ctx context.Context) ([]Presence, error)
 	// MACs are this host's hardware addresses by interface.

@@ -451,7 +451,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 	b.fencer = &failingFencer{Host: b.host(filepath.Join(t.TempDir(), "vips"))}
 	b.cfg = Config{
 		Node: "node01", Interface: "eth0", Version: "v1", Lateness: fence.LatenessUngated, FenceLayers: []string{"test layer"}, Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
-		OpenTable: b.open, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
+		OpenTable: b.open, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
 	}
 	return b
 }

@@ -219,6 +219,36 @@ func TestIncompleteRulesAreLogged(t *testing.T) {
 	})
 }
 
+// The guard fenced by itself although the lease lives: nobody would answer for as
+// long as the director goes on renewing.
+func TestAHoldingThatTheGuardFencedIsGivenUp(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), 3*time.Second)
+		b.wantBound("192.0.2.100")
+		if err := b.fencer.Host.Fence(fence.Holding(hold("web", 1)), "the director fell silent"); err != nil {
+			t.Fatal(err)
+		}
+		b.journal.take()
+		b.grant(hold("web", 1), 3*time.Second)
+		if got := b.journal.take(); len(got) == 0 || !strings.HasPrefix(got[0], "give up web-lock1: fenced: ") {
+			t.Errorf("what happened: %q", got)
+		}
+	})
+}
+
+func TestALostGuardEndsWhatIsHeld(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), 3*time.Second)
+		b.wantBound("192.0.2.100")
+		b.journal.take()
+		b.d.Lost("the guard process died")
+		synctest.Wait()
+		if got := b.journal.take(); len(got) == 0 || got[0] != "give up web-lock1: the guard process died" {
+			t.Errorf("what happened: %q", got)
+		}
+	})
+}
+
 func TestAnAddressThatCannotBeBound(t *testing.T) {
 	docs := with(webDocs(), "spec/groups/web", webGroup+"fitness: {backoff: 10s}\n")
 	play(t, docs, nil, func(b *bench) {

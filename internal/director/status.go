@@ -41,19 +41,26 @@ type RealServerHealth struct {
 	Error   string `json:"error,omitempty"`
 }
 
+// GuardStatus is how the guard beside a director is.
+type GuardStatus struct {
+	PID      int `json:"pid"`      // 0 while none runs
+	Restarts int `json:"restarts"` // since the director's start
+}
+
 // Status is what a director answers on its admin socket.
 type Status struct {
 	Presence
+	Guard  GuardStatus            `json:"guard"`
 	Groups []election.GroupStatus `json:"groups"`
 	Health []ServiceHealth        `json:"health"`
 }
 
 // Status returns what this director knows and does.
 func (d *Director) Status() Status {
-	groups := d.groupStatus()
+	groups, guard := d.groupStatus(), d.cfg.Guard()
 	d.mu.Lock()
 	sp := d.docs.spec
-	s := Status{Presence: d.presence(groups), Groups: groups}
+	s := Status{Presence: d.presence(groups), Guard: guard, Groups: groups}
 	d.mu.Unlock()
 	if sp != nil {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())

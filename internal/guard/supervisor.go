@@ -81,16 +81,15 @@ func NewSupervisor(cfg SupervisorConfig) *Supervisor {
 
 // Status is what a supervisor shows.
 type Status struct {
-	PID      int      `json:"pid"` // 0 while none runs
-	Restarts int      `json:"restarts"`
-	Layers   []string `json:"-"`
+	PID      int // 0 while none runs
+	Restarts int
 }
 
 // Status returns how it stands.
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Restarts: s.restarts, Layers: s.life.Layers}
+	st := Status{Restarts: s.restarts}
 	if s.guard != nil && !s.guard.isDead() {
 		st.PID = s.guard.child.PID
 	}
