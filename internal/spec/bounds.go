@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/token"
@@ -81,11 +82,22 @@ func refuse(tokens token.Tokens, lim limits) (line int, text string) {
 		if tk.Type == token.DocumentHeaderType && !leading(tokens[:i]) {
 			return tk.Position.Line, "a second document (---) is not accepted; expected one YAML document, all groups under one `groups:` and all services under one `services:`"
 		}
+		if bareBrackets(tokens[:i], tk) {
+			return tk.Position.Line, `an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`
+		}
 		if text := shape.add(tk); text != "" {
 			return tk.Position.Line, text
 		}
 	}
 	return 0, ""
+}
+
+// bareBrackets says that tk goes on with a colon behind a list such as
+// [2001:db8::100], which was not meant as one.
+func bareBrackets(before token.Tokens, tk *token.Token) bool {
+	n := len(before)
+	return n > 2 && before[n-1].Type == token.SequenceEndType && strings.HasPrefix(tk.Value, ":") &&
+		tk.Position.Offset == before[n-1].Position.Offset+1 && strings.Contains(before[n-2].Value, ":")
 }
 
 // leading says that nothing but comments stands in tokens.

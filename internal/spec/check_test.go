@@ -26,6 +26,10 @@ func TestCheck(t *testing.T) {
 			"f.yaml:6: group b: VIP 10.0.0.1 is also in group a (f.yaml:2); expected each VIP in one group"},
 		{"duplicate VIP:port", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n  t:\n    group: a\n    listen: 10.0.0.1:80/tcp\n",
 			"f.yaml:13: service t: listens on 10.0.0.1:80/tcp, as service s does (f.yaml:10); expected each VIP:port/protocol once"},
+		{"IPv6", "groups:\n  a: {vips: [fd00::1]}\n  b: {vips: [\"fd00:0::1\", 10.0.0.1]}\nservices:\n  s:\n    group: b\n    listen: \"[fd00::3]:80/tcp\"\n    real_servers: [{address: \"[fd00:0:0::1]:80\"}]\n",
+			"f.yaml:3: group b: VIP fd00::1 is also in group a (f.yaml:2); expected each VIP in one group\n" +
+				"f.yaml:7: service s: listens on [fd00::3]:80/tcp, which is no VIP of group b; expected one of fd00::1, 10.0.0.1\n" +
+				"f.yaml:8: service s: real server [fd00::1]:80 is a VIP of group a; expected the server's own address"},
 		{"real server is a VIP", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n    real_servers:\n      - {address: 10.0.1.1:80}\n      - {address: 10.0.0.3:80}\n",
 			"f.yaml:13: service s: real server 10.0.0.3:80 is a VIP of group b; expected the server's own address"},
 	}
@@ -50,10 +54,10 @@ services:
   t: {group: a, listen: 10.0.0.1:80/tcp, forward: x}
   u: {group: c, listen: 10.0.0.1:x}
 `))
-	wantError(t, `f.yaml:2: groups.a.vips[0]: "10.0.0.1x" is no address; expected an IPv4 address, such as 192.168.150.100
+	wantError(t, `f.yaml:2: groups.a.vips[0]: "10.0.0.1x" is no address; expected an IPv4 or IPv6 address, such as 192.168.150.100 or 2001:db8::100
 f.yaml:5: services.t.forward: "x" is no forwarding method; expected one of dr, tun, nat
 f.yaml:5: service t: listens on 10.0.0.1:80/tcp, as service s does (f.yaml:4); expected each VIP:port/protocol once
-f.yaml:6: services.u.listen: "10.0.0.1:x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp
+f.yaml:6: services.u.listen: "10.0.0.1:x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"
 f.yaml:6: service u: group "c" does not exist; expected a group of the cluster`,
 		JoinErrors(err, d.Spec().Check()))
 }
@@ -69,6 +73,9 @@ func TestCheckWithoutPositions(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"prefix", "groups:\n  a:\n    vips: [10.0.0.1/24]\n", "f.yaml:3: groups.a.vips[0]: the prefix of 10.0.0.1/24 is ignored: a VIP is bound as 10.0.0.1/32"},
+		{"prefix, IPv6", "groups:\n  a:\n    vips: [2001:db8::1/64, fd00::1/128]\n", "f.yaml:3: groups.a.vips[0]: the prefix of 2001:db8::1/64 is ignored: a VIP is bound as 2001:db8::1/128"},
+		{"label and IPv6", "groups:\n  a:\n    vips: [2001:db8::1]\n    label: eth0:2\n", "f.yaml:4: groups.a: label has no effect: the group has no IPv4 address, and the kernel labels no others"},
+		{"label and both families", "groups:\n  a:\n    vips: [2001:db8::1, 10.0.0.1]\n    label: eth0:2\n", ""},
 		{"preempt_delay alone", "groups:\n  a:\n    vips: [10.0.0.1]\n    preempt_delay: 5s\n", "f.yaml:4: groups.a: preempt_delay has no effect without preempt: true"},
 		{"stateful without persistence", in("    stateful: true\n"), "f.yaml:7: services.s: the service is stateful but persistence is off: the next connection of a client may reach another real server; set persistence (such as 300s), or scheduler sh or mh"},
 		{"stateful, persistence", in("    stateful: true\n    persistence: 60s\n"), ""},

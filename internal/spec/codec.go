@@ -3,7 +3,6 @@ package spec
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,39 +147,6 @@ func choice[T ~string](dst *T, what string, words ...T) codec {
 		}
 		return T(s.text), nil
 	}, func(w T) string { return quote(string(w)) })
-}
-
-// addr accepts an IPv4 address that a host can have; an unset one is not
-// written.
-func addr(dst *netip.Addr) codec {
-	const expected = "an IPv4 address, such as 192.168.150.1"
-	c := scalarOf(dst, expected, func(s scalar) (netip.Addr, error) {
-		a, err := netip.ParseAddr(s.text)
-		if err != nil {
-			return netip.Addr{}, fmt.Errorf("%q is no address; expected %s", printable(s.text), expected)
-		}
-		return a, checkAddr(a)
-	}, func(a netip.Addr) string { return a.String() })
-	encode := c.encode
-	c.encode = func() element {
-		if !dst.IsValid() {
-			return element{}
-		}
-		return encode()
-	}
-	return c
-}
-
-// checkAddr says why a cannot be a VIP, a real server or a gateway.
-func checkAddr(a netip.Addr) error {
-	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	switch {
-	case !a.Is4():
-		return fmt.Errorf("%s is IPv6, which arrives later; expected an IPv4 address", printable(a.String()))
-	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == broadcast || a.As4()[0] == 0:
-		return fmt.Errorf("%s is no address of one host; expected a unicast IPv4 address", a)
-	}
-	return nil
 }
 
 // sub is the codec of a nested mapping that is always there.

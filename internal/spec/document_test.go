@@ -83,6 +83,31 @@ real_servers:
 	diffValues(t, strings.Split(want, "\n"), strings.Split(string(s.Encode()), "\n"))
 }
 
+// IPv6 stands in quotes, so that every reader of YAML takes it for text.
+func TestEncodeIPv6(t *testing.T) {
+	d := mustParse(t, "f.yaml", `groups:
+  g: {vips: [2001:DB8:0::100/64, 10.0.0.1]}
+services:
+  s:
+    group: g
+    listen: "[2001:db8:0:0::100]:80/tcp"
+    real_servers: [{address: "[2001:db8::0:12]:80"}]
+`)
+	got := map[string]string{}
+	for path, data := range d.Encode() {
+		got[path] = string(data)
+	}
+	diffValues(t, map[string]string{
+		"spec/groups/g": "vips: [\"2001:db8::100\", 10.0.0.1]\n",
+		"spec/services/s": `group: g
+listen: "[2001:db8::100]:80/tcp"
+scheduler: wlc
+forward: dr
+real_servers:
+  - {address: "[2001:db8::12]:80", weight: 1}
+`}, got)
+}
+
 func millis(lo, hi int) *rapid.Generator[time.Duration] {
 	return rapid.Custom(func(t *rapid.T) time.Duration {
 		return time.Duration(rapid.IntRange(lo, hi).Draw(t, "ms")) * time.Millisecond
@@ -93,6 +118,17 @@ func ipv4() *rapid.Generator[netip.Addr] {
 	return rapid.Custom(func(t *rapid.T) netip.Addr {
 		b := rapid.Byte()
 		return netip.AddrFrom4([4]byte{byte(rapid.IntRange(1, 126).Draw(t, "a")), b.Draw(t, "b"), b.Draw(t, "c"), b.Draw(t, "d")})
+	})
+}
+
+// ipv6 draws global and unique local addresses, many of them with runs of zeros.
+func ipv6() *rapid.Generator[netip.Addr] {
+	return rapid.Custom(func(t *rapid.T) netip.Addr {
+		a := [16]byte{0: rapid.SampledFrom([]byte{0x20, 0x26, 0x3f, 0xfc, 0xfd}).Draw(t, "first")}
+		for i := 1; i < len(a); i++ {
+			a[i] = rapid.OneOf(rapid.Just(byte(0)), rapid.Byte()).Draw(t, "byte")
+		}
+		return netip.AddrFrom16(a)
 	})
 }
 
@@ -126,7 +162,7 @@ func groups() *rapid.Generator[Group] {
 			PreemptDelay: millis(0, 10_000).Draw(t, "delay"),
 			Fitness:      Fitness{Backoff: millis(0, 100_000).Draw(t, "backoff")},
 		}
-		for _, a := range rapid.SliceOfNDistinct(ipv4(), 1, 4, rapid.ID).Draw(t, "vips") {
+		for _, a := range rapid.SliceOfNDistinct(rapid.OneOf(ipv4(), ipv6()), 1, 4, rapid.ID).Draw(t, "vips") {
 			g.VIPs = append(g.VIPs, VIP{a})
 		}
 		if rapid.Bool().Draw(t, "interfaced") {
@@ -152,9 +188,10 @@ func groups() *rapid.Generator[Group] {
 func services() *rapid.Generator[Service] {
 	return rapid.Custom(func(t *rapid.T) Service {
 		port := rapid.Uint16Range(1, 65535)
+		ips := rapid.SampledFrom([]*rapid.Generator[netip.Addr]{ipv4(), ipv6()}).Draw(t, "family")
 		s := Service{
 			Group:       names.Draw(t, "group"),
-			Listen:      Listen{ipv4().Draw(t, "vip"), port.Draw(t, "port"), rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(t, "protocol")},
+			Listen:      Listen{ips.Draw(t, "vip"), port.Draw(t, "port"), rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(t, "protocol")},
 			Scheduler:   rapid.SampledFrom(Schedulers()).Draw(t, "scheduler"),
 			Forward:     rapid.SampledFrom([]Forward{DR, Tun, NAT}).Draw(t, "forward"),
 			Persistence: time.Duration(rapid.IntRange(0, 31*24*3600).Draw(t, "persistence")) * time.Second,
@@ -164,7 +201,7 @@ func services() *rapid.Generator[Service] {
 		if rapid.Bool().Draw(t, "checked") {
 			s.Check = checks().Draw(t, "check")
 		}
-		for _, a := range rapid.SliceOfNDistinct(ipv4(), 0, 4, rapid.ID).Draw(t, "servers") {
+		for _, a := range rapid.SliceOfNDistinct(ips, 0, 4, rapid.ID).Draw(t, "servers") {
 			p := s.Listen.Port
 			if s.Forward == NAT {
 				p = port.Draw(t, "rport")

@@ -36,13 +36,13 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"key twice", in("    forward: dr\n    forward: nat\n"), `f.yaml:8: services.s: key "forward" is written twice, first in line 7; expected it once`},
 	{"service twice", in("  s: {}\n"), `f.yaml:7: services: key "s" is written twice, first in line 4; expected it once`},
 	{"empty value", in("    forward:\n"), "f.yaml:7: services.s.forward: is empty; expected a value, or no forward at all"},
-	{"missing", "groups:\n  web: {}\nservices:\n  s: {}\n", "f.yaml:2: groups.web: has no vips; expected vips: the addresses, [192.168.150.100, ...]; each is bound as a /32\n" +
+	{"missing", "groups:\n  web: {}\nservices:\n  s: {}\n", "f.yaml:2: groups.web: has no vips; expected vips: the addresses, [192.168.150.100, ...]; each is bound as a /32, IPv6 as a /128\n" +
 		"f.yaml:4: services.s: has no group; expected group: the group that has the VIP\n" +
-		"f.yaml:4: services.s: has no listen; expected listen: VIP:port/protocol, such as 192.168.150.100:80/tcp"},
+		`f.yaml:4: services.s: has no listen; expected listen: VIP:port/protocol, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"`},
 	{"bad name", "groups:\n  ../etc: {vips: [10.0.0.100]}\n", `f.yaml:2: groups.../etc: "../etc" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit`},
 	{"name of a cluster", "cluster: web\n", "f.yaml:1: cluster: is \"web\"; expected a mapping of the cluster's settings, such as {lease: 3s}"},
 
-	{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x is IPv6, which arrives later; expected an IPv4 address"},
+	{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x has a zone; expected a global or unique local IPv6 address"},
 	{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp or [fe80::1%·x]:80/udp`},
 
 	// scalars
@@ -71,9 +71,18 @@ var parseFileErrors = []struct{ name, text, want string }{
 	// groups
 	{"no VIPs", "groups: {web: {vips: []}}\n", "f.yaml:1: groups.web.vips: is an empty list; expected at least one address"},
 	{"VIP twice", "groups: {web: {vips: [10.0.0.1, 10.0.0.1/24]}}\n", "f.yaml:1: groups.web: VIP 10.0.0.1 is listed twice; expected it once"},
-	{"VIP IPv6", "groups: {web: {vips: [\"fd00::1\"]}}\n", "f.yaml:1: groups.web.vips[0]: fd00::1 is IPv6, which arrives later; expected an IPv4 address"},
+	{"VIP twice, two spellings", "groups: {web: {vips: [\"fd00:0::1\", \"fd00::1/64\"]}}\n", "f.yaml:1: groups.web: VIP fd00::1 is listed twice; expected it once"},
+	{"VIP link-local", "groups: {web: {vips: [fe80::1/64]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1 is link-local; expected a global or unique local IPv6 address"},
+	{"VIP IPv4-mapped", "groups: {web: {vips: [\"::ffff:10.0.0.1\"]}}\n", "f.yaml:1: groups.web.vips[0]: ::ffff:10.0.0.1 is an IPv4 address in IPv6; expected 10.0.0.1"},
+	{"VIPs of no host, IPv6", "groups: {web: {vips: [\"::\", \"::1\", ff02::12]}}\n", "f.yaml:1: groups.web.vips[0]: :: is no address of one host; expected a unicast IPv6 address\n" +
+		"f.yaml:1: groups.web.vips[1]: ::1 is no address of one host; expected a unicast IPv6 address\n" +
+		"f.yaml:1: groups.web.vips[2]: ff02::12 is no address of one host; expected a unicast IPv6 address"},
+	{"VIP IPv6", "groups: {web: {vips: [fd00::g]}}\n", `f.yaml:1: groups.web.vips[0]: "fd00::g" is no address; expected an IPv4 or IPv6 address, such as 192.168.150.100 or 2001:db8::100`},
+	{"gateway", "groups: {web: {vips: [fd00::1], fitness: {gateway: {address: fd00::2}}}}\n", "f.yaml:1: groups.web.fitness.gateway.address: fd00::2 is IPv6, but the gateway is asked by ARP; expected an IPv4 address"},
+	{"gateway with a zone", "groups: {web: {vips: [fd00::1], fitness: {gateway: {address: \"fe80::1%\\nx\"}}}}\n", "f.yaml:1: groups.web.fitness.gateway.address: fe80::1%·x is IPv6, but the gateway is asked by ARP; expected an IPv4 address"},
+	{"gateway of no host", "groups: {web: {vips: [fd00::1], fitness: {gateway: {address: 127.0.0.1}}}}\n", "f.yaml:1: groups.web.fitness.gateway.address: 127.0.0.1 is no address of one host; expected a unicast IPv4 address"},
 	{"VIP of no host", "groups: {web: {vips: [224.0.0.18]}}\n", "f.yaml:1: groups.web.vips[0]: 224.0.0.18 is no address of one host; expected a unicast IPv4 address"},
-	{"VIP", "groups: {web: {vips: [10.0.0.256]}}\n", `f.yaml:1: groups.web.vips[0]: "10.0.0.256" is no address; expected an IPv4 address, such as 192.168.150.100`},
+	{"VIP", "groups: {web: {vips: [10.0.0.256]}}\n", `f.yaml:1: groups.web.vips[0]: "10.0.0.256" is no address; expected an IPv4 or IPv6 address, such as 192.168.150.100 or 2001:db8::100`},
 	{"label too long", "groups: {web: {vips: [10.0.0.1], label: \"enp0s31f6:webvip\"}}\n", `f.yaml:1: groups.web.label: "enp0s31f6:webvip" is no label; expected an interface, a colon and a word, 15 characters at most, such as "eth0:2"`},
 	{"label of another interface", "groups: {web: {vips: [10.0.0.1], interface: eth1, label: \"eth0:2\"}}\n", `f.yaml:1: groups.web: label: "eth0:2" does not begin with the interface; expected "eth1:2"`},
 	{"priority", "groups: {web: {vips: [10.0.0.1], priority: {node01: 255}}}\n", "f.yaml:1: groups.web.priority.node01: 255 is out of range; expected a whole number from 1 to 254"},
@@ -83,14 +92,22 @@ var parseFileErrors = []struct{ name, text, want string }{
 
 	// services
 	{"listen without protocol", "services:\n  s: {group: web, listen: 10.0.0.100:80}\n", `f.yaml:2: services.s.listen: "10.0.0.100:80" has no protocol; expected 10.0.0.100:80/tcp or 10.0.0.100:80/udp`},
-	{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp`},
+	{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"`},
 	{"listen on sctp", "services:\n  s: {group: web, listen: 10.0.0.100:80/sctp}\n", `f.yaml:2: services.s.listen: "sctp" is no protocol; expected tcp or udp`},
-	{"listen on IPv6", "services:\n  s: {group: web, listen: \"[fd00::1]:80/tcp\"}\n", `f.yaml:2: services.s.listen: fd00::1 is IPv6, which arrives later; expected an IPv4 address`},
+	{"listen on IPv6 without brackets", "services:\n  s: {group: web, listen: 'fd00::1:80/tcp'}\n", `f.yaml:2: services.s.listen: "fd00::1:80/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"`},
+	{"listen on a zone", "services:\n  s: {group: web, listen: \"[fe80::1%eth0]:80/tcp\"}\n", `f.yaml:2: services.s.listen: fe80::1%eth0 has a zone; expected a global or unique local IPv6 address`},
+	{"listen without quotes", "services:\n  s:\n    group: web\n    listen: [fd00::1]:80/tcp\n", `f.yaml:4: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
+	{"listen without quotes, in braces", "services:\n  s: {group: web, listen: [fd00::1]:80/tcp}\n", `f.yaml:2: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
+	{"real server without quotes", in("    real_servers:\n      - {address: [::2]:80}\n"), `f.yaml:8: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
 	{"DR with another port", in("    real_servers:\n      - {address: 10.0.0.1:8080}\n"), "f.yaml:8: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
 	{"tun with another port", in("    forward: tun\n    real_servers:\n      - address: 10.0.0.1:8080\n        weight: 1\n"), "f.yaml:9: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and tun cannot change the port; expected port 80, or forward: nat"},
 	{"other family", in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n"), "f.yaml:8: services.s: real server [fd00::2]:80 is IPv6 but listen 10.0.0.100:80/tcp is IPv4; expected an IPv4 real server"},
+	{"other family, IPv4", "services:\n  s:\n    group: web\n    listen: \"[fd00::1]:80/tcp\"\n    forward: tun\n    real_servers:\n      - {address: 10.0.0.2:80}\n", "f.yaml:7: services.s: real server 10.0.0.2:80 is IPv4 but listen [fd00::1]:80/tcp is IPv6; expected an IPv6 real server"},
+	{"real server link-local", in("    real_servers:\n      - {address: \"[fe80::2]:80\"}\n"), "f.yaml:8: services.s.real_servers[0].address: fe80::2 is link-local; expected a global or unique local IPv6 address"},
+	{"real server IPv4-mapped", in("    real_servers:\n      - {address: \"[::ffff:10.0.0.2]:80\"}\n"), "f.yaml:8: services.s.real_servers[0].address: ::ffff:10.0.0.2 is an IPv4 address in IPv6; expected 10.0.0.2"},
+	{"DR with another port, IPv6", "services:\n  s:\n    group: web\n    listen: \"[fd00::1]:80/tcp\"\n    real_servers:\n      - {address: \"[fd00::2]:81\"}\n", "f.yaml:6: services.s: real server [fd00::2]:81 has port 81 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
 	{"real server twice", in("    real_servers:\n      - {address: 10.0.0.1:80}\n      - {address: 10.0.0.1:80, weight: 2}\n"), "f.yaml:9: services.s: real server 10.0.0.1:80 is listed twice, first in line 8; expected it once"},
-	{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1" is no address with a port; expected IP:port, such as 192.168.150.12:80`},
+	{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1" is no address with a port; expected IP:port, such as 192.168.150.12:80 or "[2001:db8::12]:80"`},
 	{"check of nothing", in("    check: {interval: 5s}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
 	{"check of both", in("    check: {tcp: {}, http: {}}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
 	{"status", in("    check: {http: {status: [299-200]}}\n"), `f.yaml:7: services.s.check.http.status[0]: "299-200" is no status; expected a status code or a range of them, from 100 to 599, such as 200 or 200-299`},
@@ -101,11 +118,11 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistenc: 1\ngroups:\n  web:\n    vips: 1\n",
 		`f.yaml:3: services.s.group: "Web" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit
 f.yaml:4: services.s.forward: "drr" is no forwarding method; expected one of dr, tun, nat (did you mean "dr"?)
-f.yaml:5: services.s.listen: "x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp
-f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port, such as 192.168.150.12:80
+f.yaml:5: services.s.listen: "x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"
+f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port, such as 192.168.150.12:80 or "[2001:db8::12]:80"
 f.yaml:6: services.s.real_servers[0].weight: -1 is out of range; expected a whole number from 0 to 65535
 f.yaml:7: services.s: unknown key "persistenc"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "persistence"?)
-f.yaml:10: groups.web.vips: is 1; expected a list of IPv4 addresses`},
+f.yaml:10: groups.web.vips: is 1; expected a list of IP addresses`},
 }
 
 func TestParseFileErrors(t *testing.T) {

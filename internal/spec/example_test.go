@@ -122,6 +122,7 @@ groups:
     vips:
       - 10.0.0.100
       - 10.0.0.101/32
+      - 2001:db8::100
     label: eth1:vip
     interface: eth1
     priority: {node01: 150, 7: 1}
@@ -146,6 +147,11 @@ services:
       - address: 10.0.1.2:5300
         weight: 65535
       - {address: 10.0.1.3:53}
+  six:
+    group: 1
+    listen: "[2001:db8::100]:80/tcp"
+    real_servers:
+      - {address: "[2001:db8::12]:80"}
   web:
     group: 1
     listen: "10.0.0.100:443/tcp"
@@ -167,7 +173,7 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 	}
 	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Fence, 2 * time.Second}, d.Cluster)
 	diffValues(t, map[string]Group{"1": {
-		VIPs:         []VIP{{netip.MustParseAddr("10.0.0.100")}, {netip.MustParseAddr("10.0.0.101")}},
+		VIPs:         []VIP{{netip.MustParseAddr("10.0.0.100")}, {netip.MustParseAddr("10.0.0.101")}, {netip.MustParseAddr("2001:db8::100")}},
 		Label:        "eth1:vip",
 		Interface:    "eth1",
 		Priority:     map[string]int{"node01": 150, "7": 1},
@@ -191,6 +197,14 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 			OnFailure:   Remove,
 			Check:       &Check{TCP: &TCPCheck{}, Port: 5353, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 			RealServers: []RealServer{{netip.MustParseAddrPort("10.0.1.2:5300"), 65535}, {netip.MustParseAddrPort("10.0.1.3:53"), 1}},
+		},
+		"six": {
+			Group:       "1",
+			Listen:      Listen{netip.MustParseAddr("2001:db8::100"), 80, TCP},
+			Scheduler:   "wlc",
+			Forward:     DR,
+			OnFailure:   Remove,
+			RealServers: []RealServer{{netip.MustParseAddrPort("[2001:db8::12]:80"), 1}},
 		},
 		"web": {
 			Group:     "1",

@@ -51,6 +51,8 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(webExample))
 	f.Add([]byte(fullExample))
 	f.Add([]byte(in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n")))
+	f.Add([]byte("groups: {g: {vips: [2001:db8::1/64, \"fd00::2\"]}}\nservices: {s: {group: g, listen: \"[2001:db8::1]:80/tcp\", real_servers: [{address: \"[2001:db8::2]:80\"}]}}\n"))
+	f.Add([]byte(in("    real_servers:\n      - {address: [fd00::2]:80}\n")))
 	f.Add([]byte(twoGroups))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := ParseFile("f.yaml", data)

@@ -3,13 +3,14 @@ package spec
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // Group is the document spec/groups/<group>: VIPs that move together.
 type Group struct {
 	VIPs         []VIP          // at least one
-	Label        string         // of the addresses on the interface, such as eth0:2; may be ""
+	Label        string         // of the IPv4 addresses on the interface, such as eth0:2; may be ""
 	Interface    string         // "" for the director's own
 	Priority     map[string]int // by node, 1 to 254; see PriorityOf
 	Preempt      bool           // hand over to a ready standby of higher priority
@@ -17,7 +18,7 @@ type Group struct {
 	Fitness      Fitness
 }
 
-// VIP is one address of a group. It is bound as a /32.
+// VIP is one address of a group. It is bound as a /32, IPv6 as a /128.
 type VIP struct {
 	Address netip.Addr
 }
@@ -31,7 +32,7 @@ type Fitness struct {
 	Backoff         time.Duration
 }
 
-// Gateway is an address on the link that must answer to ARP.
+// Gateway is an IPv4 address on the link that must answer to ARP.
 type Gateway struct {
 	Address           netip.Addr
 	Interval, Timeout time.Duration
@@ -50,8 +51,8 @@ func (g *Group) schema() schema {
 	return schema{
 		what: "a mapping of the group's settings, such as {vips: [192.168.150.100]}",
 		fields: []field{
-			{name: "vips", codec: nonEmpty(listOf(&g.VIPs, "IPv4 addresses", true, fresh[VIP], vip), "address"), need: required, meaning: "the addresses, [192.168.150.100, ...]; each is bound as a /32"},
-			{name: "label", codec: text(&g.Label, "a label", func(s string) error { return CheckLabel(s, "") }), meaning: "label of the addresses on the interface, such as \"eth0:2\""},
+			{name: "vips", codec: nonEmpty(listOf(&g.VIPs, "IP addresses", true, fresh[VIP], vip), "address"), need: required, meaning: "the addresses, [192.168.150.100, ...]; each is bound as a /32, IPv6 as a /128"},
+			{name: "label", codec: text(&g.Label, "a label", func(s string) error { return CheckLabel(s, "") }), meaning: "label of the IPv4 addresses on the interface, such as \"eth0:2\""},
 			{name: "interface", codec: text(&g.Interface, "an interface", CheckInterface), shown: "the director's", meaning: "interface that gets the addresses"},
 			{name: "priority", codec: mapOf(&g.Priority, "a mapping from directors to 1..254, such as {node01: 150}", func(p *int) codec { return integer(p, 1, 254) }), shown: "100 each", meaning: "which director should hold, {node: 1 to 254}, higher first"},
 			{name: "preempt", codec: boolean(&g.Preempt), meaning: "hand over to a ready standby of higher priority"},
@@ -75,43 +76,13 @@ func (g *Group) rule(v value) {
 			v.failAt(v.lineOf("label", -1), "label: %s", err)
 		}
 	}
+	labeled := func(v VIP) bool { return !v.Address.Is6() }
+	if g.Label != "" && len(g.VIPs) > 0 && !slices.ContainsFunc(g.VIPs, labeled) {
+		v.warnAt(v.lineOf("label", -1), "label has no effect: the group has no IPv4 address, and the kernel labels no others")
+	}
 	if g.PreemptDelay > 0 && !g.Preempt {
 		v.warnAt(v.lineOf("preempt_delay", -1), "preempt_delay has no effect without preempt: true")
 	}
-}
-
-// vip is the codec of an address with an optional prefix, which is ignored.
-func vip(dst *VIP) codec {
-	const expected = "an IPv4 address, such as 192.168.150.100"
-	return codec{
-		decode: func(v value) {
-			s, ok := v.scalar(expected)
-			if !ok {
-				return
-			}
-			a, prefixed, err := parseVIP(s.text)
-			if err != nil {
-				v.failf("%s", err)
-				return
-			}
-			if prefixed {
-				v.warnAt(v.line, "the prefix of %s is ignored: a VIP is bound as %s/32", s.text, a)
-			}
-			dst.Address = a
-		},
-		encode: func() element { return scalarElement(dst.Address.String()) },
-	}
-}
-
-func parseVIP(s string) (a netip.Addr, prefixed bool, err error) {
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p.Addr(), p.Bits() != p.Addr().BitLen(), checkAddr(p.Addr())
-	}
-	a, err = netip.ParseAddr(s)
-	if err != nil {
-		return a, false, fmt.Errorf("%q is no address; expected an IPv4 address, such as 192.168.150.100", printable(s))
-	}
-	return a, false, checkAddr(a)
 }
 
 func (f *Fitness) schema() schema {
@@ -119,7 +90,7 @@ func (f *Fitness) schema() schema {
 		what: "a mapping such as {gateway: {address: 192.168.150.1}}",
 		fields: []field{
 			{name: "track_interfaces", codec: listOf(&f.TrackInterfaces, "interfaces", true, fresh[string], func(s *string) codec { return text(s, "an interface", CheckInterface) }), meaning: "further interfaces that must be up, with carrier, [eth1, ...]"},
-			{name: "gateway", codec: maybe(&f.Gateway, DefaultGateway, (*Gateway).schema), meaning: "an address on the link that must answer to ARP"},
+			{name: "gateway", codec: maybe(&f.Gateway, DefaultGateway, (*Gateway).schema), meaning: "an IPv4 address on the link that must answer to ARP"},
 			{name: "script", codec: maybe(&f.Script, DefaultScript, (*Script).schema), meaning: "a program that must exit with 0"},
 			{name: "backoff", codec: duration(&f.Backoff, 0, time.Hour), meaning: "how long, at least, a director that became unfit stays out of the queue"},
 		},
@@ -130,7 +101,7 @@ func (g *Gateway) schema() schema {
 	return schema{
 		what: "a mapping such as {address: 192.168.150.1}",
 		fields: []field{
-			{name: "address", codec: addr(&g.Address), need: required, meaning: "IPv4 address of the gateway"},
+			{name: "address", codec: gatewayAddr(&g.Address), need: required, meaning: "IPv4 address of the gateway"},
 			{name: "interval", codec: duration(&g.Interval, 100*time.Millisecond, time.Hour), meaning: "between the beginnings of two checks"},
 			{name: "timeout", codec: duration(&g.Timeout, 10*time.Millisecond, time.Hour), meaning: "how long to wait for the answer"},
 			{name: "fall", codec: integer(&g.Fall, 1, 100), meaning: "failures in a row that make unfit"},

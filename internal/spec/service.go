@@ -30,7 +30,7 @@ type Listen struct {
 	Protocol Protocol
 }
 
-// String gives "192.168.150.100:80/tcp".
+// String gives "192.168.150.100:80/tcp" or "[2001:db8::100]:80/tcp".
 func (l Listen) String() string {
 	return netip.AddrPortFrom(l.Address, l.Port).String() + "/" + string(l.Protocol)
 }
@@ -82,7 +82,7 @@ func (s *Service) schema() schema {
 		what: "a mapping of the service's settings, such as {group: web, listen: 192.168.150.100:80/tcp}",
 		fields: []field{
 			{name: "group", codec: name(&s.Group), need: required, meaning: "the group that has the VIP"},
-			{name: "listen", codec: listen(&s.Listen), need: required, meaning: "VIP:port/protocol, such as 192.168.150.100:80/tcp"},
+			{name: "listen", codec: listen(&s.Listen), need: required, meaning: "VIP:port/protocol, such as 192.168.150.100:80/tcp or \"[2001:db8::100]:80/tcp\""},
 			{name: "scheduler", codec: choice(&s.Scheduler, "scheduler", Schedulers()...), need: always, meaning: "how connections are spread: " + strings.Join(Schedulers(), ", ")},
 			{name: "forward", codec: choice(&s.Forward, "forwarding method", DR, Tun, NAT), need: always, meaning: "how packets reach the real servers: dr, tun or nat"},
 			{name: "persistence", codec: seconds(&s.Persistence, maxPersistence), meaning: "how long a client stays with its real server; 0s is off"},
@@ -119,10 +119,9 @@ func (s *Service) rule(v value) {
 func (s *Service) checkServer(v value, line int, rs RealServer) {
 	address, port := rs.Address.Addr(), rs.Address.Port()
 	switch {
-	case address.Is6() && s.Listen.Address.Is4():
-		v.failAt(line, "real server %s is IPv6 but listen %s is IPv4; expected an IPv4 real server", rs.Address, s.Listen)
-	case address.Is6():
-		v.failAt(line, "real server: %s", checkAddr(address))
+	case s.Listen.Address.IsValid() && address.Is4() != s.Listen.Address.Is4():
+		listens := family(s.Listen.Address)
+		v.failAt(line, "real server %s is %s but listen %s is %s; expected an %s real server", rs.Address, family(address), s.Listen, listens, listens)
 	case s.Listen.Port != 0 && port != s.Listen.Port && s.Forward != NAT:
 		v.failAt(line, "real server %s has port %d but listen has %d, and %s cannot change the port; expected port %d, or forward: nat",
 			rs.Address, port, s.Listen.Port, s.Forward, s.Listen.Port)
@@ -150,7 +149,8 @@ func (s *Service) advise(v value) {
 
 // listen is the codec of VIP:port/protocol.
 func listen(dst *Listen) codec {
-	return scalarOf(dst, "VIP:port/tcp or VIP:port/udp", func(s scalar) (Listen, error) { return parseListen(s.text) }, Listen.String)
+	return scalarOf(dst, "VIP:port/tcp or VIP:port/udp", func(s scalar) (Listen, error) { return parseListen(s.text) },
+		func(l Listen) string { return addressText(l.Address, l) })
 }
 
 func parseListen(s string) (Listen, error) {
@@ -159,7 +159,7 @@ func parseListen(s string) (Listen, error) {
 	p := Protocol(protocol)
 	switch {
 	case err != nil || ap.Port() == 0:
-		return Listen{}, fmt.Errorf("%q is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp", printable(s))
+		return Listen{}, fmt.Errorf("%q is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or \"[2001:db8::100]:80/tcp\"", printable(s))
 	case !found:
 		return Listen{}, fmt.Errorf("%q has no protocol; expected %s/tcp or %s/udp", printable(s), printable(ap.String()), printable(ap.String()))
 	case p != TCP && p != UDP:
@@ -193,20 +193,6 @@ func realServer(dst *RealServer) codec {
 			},
 		}
 	})
-}
-
-func addrPort(dst *netip.AddrPort) codec {
-	const expected = "IP:port, such as 192.168.150.12:80"
-	return scalarOf(dst, expected, func(s scalar) (netip.AddrPort, error) {
-		ap, err := netip.ParseAddrPort(s.text)
-		if err != nil || ap.Port() == 0 || ap.Addr().Zone() != "" || ap.Addr().Is4In6() {
-			return netip.AddrPort{}, fmt.Errorf("%q is no address with a port; expected %s", printable(s.text), expected)
-		}
-		if ap.Addr().Is6() {
-			return ap, nil // the rules of the service know more about it
-		}
-		return ap, checkAddr(ap.Addr())
-	}, netip.AddrPort.String)
 }
 
 // Check says how real servers are checked: exactly one of TCP and HTTP, and
