@@ -40,6 +40,9 @@ type Options struct {
 	Zklvs string
 	// Lease and so on: text of the document's `cluster:` section, may be empty.
 	ClusterSection string
+	// NoRealServers leaves the real servers without nginx and hidden VIPs: for
+	// groups without services, and kernels without IPVS.
+	NoRealServers bool
 	// Servers is the number of ZooKeeper servers: 1 (the default) or 3.
 	Servers int
 	// Progress is told what is being started; may be nil.
@@ -93,6 +96,9 @@ func (c *Cluster) startZooKeeper(ctx context.Context) error {
 
 // startRealServers starts nginx and hides the VIPs with zklvs itself.
 func (c *Cluster) startRealServers(ctx context.Context) error {
+	if c.options.NoRealServers || c.ZooKeeper == nil {
+		return nil
+	}
 	for _, name := range []string{RealServer1, RealServer2} {
 		c.options.Progress("starting nginx on %s, hiding the VIPs on its lo", name)
 		if err := c.StartNginx(ctx, name); err != nil {
