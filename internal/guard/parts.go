@@ -71,7 +71,7 @@ func (a *assembly) assemble() (*Parts, error) {
 			return nil, err
 		}
 	}
-	err := dropPrivileges()
+	err := dropPrivileges(kept(kernelRelease()))
 	switch {
 	case errors.Is(err, errCgo):
 		a.log.Warn("the guard keeps all its rights", zap.Error(err))
