@@ -250,7 +250,7 @@ inline tidy() {
 		:: host[j].sees == SEE_MISSING && host[j].sv != qv -> blind(j)
 #endif
 #ifndef NO_COMPARE_AND_SET
-		:: host[j].sees != NOTHING && host[j].sees != SEE_MISSING && LAST && recv > host[j].sv -> blind(j)
+		:: host[j].sees != NOTHING && host[j].sees != SEE_MISSING && !host[j].look && LAST && recv > host[j].sv -> blind(j)
 #endif
 		:: else
 		fi;
@@ -263,7 +263,21 @@ inline tidy() {
 #endif
 		:: else
 		fi;
-		host[j].tried = (LAST -> 0 : host[j].tried)
+		host[j].tried = (LAST -> 0 : host[j].tried);
+		/* Who must read first has no use for what it saw, but for since when it saw it. */
+#ifndef VIEW_FROM_BEFORE_LOCK
+		if
+		:: host[j].phase == OUT && (host[j].sees != SEE_FROZEN || OWNER(host[j].slock) != j) -> host[j].look = 1
+		:: else
+		fi;
+#endif
+		if
+		:: host[j].look && (host[j].sees == SEE_RELEASED || host[j].sees == SEE_MISSING) -> blind(j)
+		:: host[j].look && (host[j].sees == SEE_FROZEN || host[j].sees == SEE_GONE) && !host[j].reading && (rec != HELD || recl != host[j].slock || born != host[j].sborn) -> blind(j)
+		:: host[j].look && host[j].sees == SEE_UNKNOWN && !host[j].reading && (rec != UNKNOWN || born != host[j].sborn) -> blind(j)
+		:: else
+		fi;
+		host[j].sv = (host[j].look -> 0 : host[j].sv)
 	};
 #ifndef NO_COMPARE_AND_SET
 	/* Where no record will be created any more, all that still counts of its version is whether it is the one known. */
@@ -472,7 +486,8 @@ proctype Director(byte me)
 		h.look = 1;
 		unread(me);
 #endif
-		locks = locks | BIT(OWN)
+		locks = locks | BIT(OWN);
+		tidy()
 	}
 	:: d_step { /* Session lost, killed, not fit any more, stepping back: the lock may stay behind. */
 		h.phase == WAITING && h.request == NOTHING ->
@@ -599,7 +614,8 @@ proctype Director(byte me)
 	}
 	:: d_step { /* It never runs. */
 		h.request == TAKE ->
-		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1
+		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
+		tidy()
 	}
 #ifdef MISSING_IS_FREE
 	:: d_step {
@@ -627,7 +643,8 @@ proctype Director(byte me)
 		h.sothers = 0;
 #endif
 		stray(REPLACE, OWN, h.sv, 0, 0, h.sothers);
-		h.look = 1
+		h.look = 1;
+		tidy()
 	}
 
 	/* -------- renewing: multi[check(record, v), setData(own lock)] */
