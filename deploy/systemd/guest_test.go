@@ -70,7 +70,7 @@ func newGuest() (*guest, error) {
 		return nil, errors.Join(err, g.zookeeper.Close())
 	}
 	return g, errors.Join(os.MkdirAll("/etc/zklvs/exec.d", 0o755),
-		os.WriteFile("/etc/zklvs/exec.d/well", []byte("#!/bin/sh\nsetpriv --reuid 65534 --regid 65534 --clear-groups id -u >/run/zklvs/script\n"), 0o755),
+		os.WriteFile("/etc/zklvs/exec.d/well", []byte("#!/bin/sh\nsetpriv --reuid 65534 --regid 65534 --clear-groups id -u >>/run/zklvs/script\n"), 0o755),
 		os.WriteFile("/etc/zklvs/web.yaml", []byte(documents), 0o644),
 		os.WriteFile("/etc/zklvs/zklvs.yaml", fmt.Appendf(nil, "cluster: web\nnode: node01\ninterface: lan0\nzookeeper: {servers: [%s]}\n",
 			strings.Join(g.zookeeper.Servers(), ", ")), 0o644))
@@ -193,6 +193,36 @@ func (g *guest) bound() ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// squeeze takes memory from the unit until the kernel has killed one process,
+// the larger: what cannot be reclaimed is a little more than it may have.
+func (g *guest) squeeze() error {
+	stat, err := os.ReadFile(cgroup + "/memory.stat")
+	if err != nil {
+		return err
+	}
+	held := -2 << 20
+	for line := range strings.Lines(string(stat)) {
+		if f := strings.Fields(line); f[0] == "anon" || f[0] == "kernel" {
+			n, err := strconv.Atoi(f[1])
+			if err != nil {
+				return fmt.Errorf("memory.stat: %w", err)
+			}
+			held += n
+		}
+	}
+	limit := func(text string) error { return os.WriteFile(cgroup+"/memory.max", []byte(text), 0) }
+	return errors.Join(
+		limit(strconv.Itoa(held)),
+		g.until("a process is killed", func() error {
+			_, err := g.processes()
+			if err == nil {
+				return errors.New("both run")
+			}
+			return nil
+		}),
+		limit("max"))
 }
 
 // released checks that every record holds a receipt.

@@ -29,6 +29,7 @@ var steps = []step{
 	{"guard killed", (*guest).guardKilled},
 	{"both killed", (*guest).bothKilled},
 	{"daemon hung up", (*guest).daemonHungUp},
+	{"memory short", (*guest).memoryShort},
 	{"daemon frozen", (*guest).daemonFrozen},
 	{"both frozen", (*guest).bothFrozen},
 	{"stops in order", (*guest).stops},
@@ -147,6 +148,19 @@ func (g *guest) daemonHungUp() error {
 		return errors.Join(syscall.Kill(p.guard, syscall.SIGHUP), syscall.Kill(p.main, syscall.SIGHUP))
 	})
 	if err != nil {
+		return err
+	}
+	return g.recovered(before, true, "settled")
+}
+
+// memoryShort: the kernel kills one of the two, and OOMPolicy= lets the other
+// live to fence for it.
+func (g *guest) memoryShort() error {
+	before, err := g.disturb("memory short", func(processes) error { return g.squeeze() })
+	if err != nil {
+		return err
+	}
+	if err := contains(cgroup+"/memory.events", "oom_group_kill 0"); err != nil {
 		return err
 	}
 	return g.recovered(before, true, "settled")
