@@ -35,6 +35,14 @@ var mustNotKnow = map[string]map[string]string{
 	"fence/gate": {
 		zkClient: "it knows addresses and deadlines only", module + "election": "it knows addresses and deadlines only", module + "ipvs": "it knows addresses and deadlines only",
 	},
+	"fence/gate/nft": {
+		zkClient: "it knows addresses and deadlines only", module + "election": "it knows addresses and deadlines only", module + "ipvs": "it knows addresses and deadlines only",
+	},
+	"fence/deadman":  {module + "fence": "it knows no VIPs", netlink: "it is a timer"},
+	"fence/watchdog": {module + "fence": "it knows no VIPs", netlink: "it is a device"},
+	"internal/guard": {
+		module + "internal/spec": "it reads no user's file", module + "health": "it knows no verdicts", module + "internal/director": "it serves a director, it is none",
+	},
 	"ipvs": {
 		module + "health": "it knows no verdicts", module + "election": "it knows no roles", module + "fence": "it knows no VIPs", zkClient: "it knows no ZooKeeper",
 	},
@@ -50,8 +58,9 @@ var mustNotKnow = map[string]map[string]string{
 		module + "internal/director": "it is driven, it does not drive",
 	},
 	"internal/director": {
-		zkClient:               "znodes are internal/zk's",
-		module + "internal/zk": "it sees the election through an interface",
+		module + "internal/guard": "it sees the guard through an interface",
+		zkClient:                  "znodes are internal/zk's",
+		module + "internal/zk":    "it sees the election through an interface",
 	},
 	"internal/realserver": {module + "election": "a real server takes no part in the election", zkClient: "not in this version"},
 	"internal/control":    {module + "election": "it decides nothing", module + "internal/director": "it shows what it is given", zkClient: "it shows what it is given"},
@@ -81,6 +90,13 @@ func TestProductionDoesNotUseTheLab(t *testing.T) {
 		if !mayUse && slices.Contains(known, module+"internal/lab") {
 			t.Errorf("%s imports internal/lab", name)
 		}
+	}
+}
+
+// The simulation is there for the proof only.
+func TestProductionDoesNotUseTheSimulation(t *testing.T) {
+	if slices.ContainsFunc(dependencies(t)[module+"cmd/zklvs"], func(p string) bool { return strings.HasPrefix(p, module+"internal/sim") }) {
+		t.Error("cmd/zklvs imports internal/sim")
 	}
 }
 
