@@ -232,7 +232,7 @@ const early = 40 * time.Millisecond
 
 func testExpiry(t *testing.T, k fence.Kernel) {
 	must(t, k.Replace(address("10.0.0.1/32", "eth0", "", 1)))
-	took := waitEmpty(t, k, fence.Lateness)
+	took := waitEmpty(t, k, fence.LatenessUngated)
 	if took < time.Second-early {
 		t.Errorf("an address with a lifetime of 1 s was gone after %v", took)
 	}
@@ -251,7 +251,7 @@ func testExpiry6(t *testing.T, k fence.Kernel) {
 func testShorten(t *testing.T, k fence.Kernel) {
 	must(t, k.Replace(address("10.0.0.1/32", "eth0", "", 50)))
 	must(t, k.Replace(address("10.0.0.1/32", "eth0", "", 1)))
-	waitEmpty(t, k, fence.Lateness)
+	waitEmpty(t, k, fence.LatenessUngated)
 }
 
 func testSecondaries(t *testing.T, k fence.Kernel) {

@@ -25,9 +25,6 @@ const (
 	// that is published for others to wait out is L + Host.Lateness.
 	LatenessUngated = 2500 * time.Millisecond
 
-	// Lateness is LatenessUngated: what holds with and without a gate.
-	Lateness = LatenessUngated
-
 	// actSlack is how long one kernel act may take before it is repeated with a
 	// fresh reading of the clock: the kernel counts the lifetime from the end of
 	// the act, so what the act took is added to it. It is the part of

@@ -25,12 +25,6 @@ type PacketAnnouncer struct {
 	fd int // -1 once closed
 }
 
-// ARP is the name of PacketAnnouncer from before it knew IPv6.
-type ARP = PacketAnnouncer
-
-// NewARP is NewPacketAnnouncer.
-func NewARP() (*PacketAnnouncer, error) { return NewPacketAnnouncer() }
-
 // NewPacketAnnouncer opens the packet socket. It needs CAP_NET_RAW. Close
 // releases it.
 func NewPacketAnnouncer() (*PacketAnnouncer, error) {

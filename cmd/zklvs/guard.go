@@ -1,10 +1,12 @@
 package main
 
 import (
+	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/zklvs/zklvs/internal/boottime"
 	"github.com/zklvs/zklvs/internal/guard"
@@ -26,6 +28,9 @@ func guardCommand() *cobra.Command {
 			log, err := logs.logger()
 			if err != nil {
 				return err
+			}
+			if err := os.WriteFile("/proc/self/comm", []byte("zklvs-guard"), 0); err != nil { // it was started as /proc/self/exe
+				log.Debug("the process keeps the name that it was started with", zap.Error(err))
 			}
 			// The director is the one that ends in order; the guard follows it.
 			signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

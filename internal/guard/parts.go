@@ -47,14 +47,14 @@ type assembly struct {
 	log      *zap.Logger
 	now      func() time.Duration
 
-	netlink *fence.Netlink
-	arp     *fence.ARP
-	gate    kernelGate // nil: none
-	host    *fence.Host
-	alarm   *deadman.Tracker
-	dog     *watchdog.Watchdog
-	session *zk.Session
-	tree    zk.Tree
+	netlink   *fence.Netlink
+	announcer *fence.PacketAnnouncer
+	gate      kernelGate // nil: none
+	host      *fence.Host
+	alarm     *deadman.Tracker
+	dog       *watchdog.Watchdog
+	session   *zk.Session
+	tree      zk.Tree
 }
 
 // kernelGate is a gate with what keeps it on every interface.
@@ -86,7 +86,7 @@ func (a *assembly) openKernel() (err error) {
 	if a.netlink, err = fence.NewNetlink(); err != nil {
 		return err
 	}
-	a.arp, err = fence.NewARP()
+	a.announcer, err = fence.NewPacketAnnouncer()
 	return err
 }
 
@@ -160,7 +160,7 @@ func (a *assembly) exempt(vip netip.Addr, macs []net.HardwareAddr) error {
 }
 
 func (a *assembly) makeHost() (err error) {
-	cfg := fence.Config{Logger: a.log, Kernel: a.netlink, Announcer: a.arp, Now: a.now, StatePath: a.settings.VIPsPath}
+	cfg := fence.Config{Logger: a.log, Kernel: a.netlink, Announcer: a.announcer, Now: a.now, StatePath: a.settings.VIPsPath}
 	if a.gate != nil {
 		cfg.Gate = a.gate
 	}
@@ -257,8 +257,8 @@ func (a *assembly) close() {
 	if a.gate != nil {
 		a.gate.Close()
 	}
-	if a.arp != nil {
-		_ = a.arp.Close() // nothing is left to be sent
+	if a.announcer != nil {
+		_ = a.announcer.Close() // nothing is left to be sent
 	}
 	if a.netlink != nil {
 		a.netlink.Close()

@@ -23,6 +23,10 @@ const (
 	// settleGrace is how long it is tried to settle a lock: when ZooKeeper cannot
 	// be reached the others find out by waiting.
 	settleGrace = 5 * time.Second
+	// leaveWithin is how long a guard may live after its director: it holds the
+	// claim that a new life needs, and systemd leaves it alone. What it has not
+	// fenced by then goes by its lifetime.
+	leaveWithin = 20 * time.Second
 	// maxNap bounds a sleep: Go's timers stand still while the machine is
 	// suspended, deadlines do not.
 	maxNap = 250 * time.Millisecond
@@ -272,6 +276,9 @@ func (p *Process) leave(why string) error {
 	p.mu.Unlock()
 	if !ready {
 		return nil
+	}
+	if err := p.parts.Alarm.Set("after the director", p.Now()+leaveWithin); err != nil {
+		p.log.Error("no process timer bounds this guard's life", zap.Error(err))
 	}
 	p.do(actions)
 	p.tasks.Wait() // every task starts its followers before it ends

@@ -326,6 +326,9 @@ func TestGuardFencesForADeadDirector(t *testing.T) {
 	s.j.wait(t, "guard 1 ends")
 	s.j.wantOrder(t, "bind a", "fence of a fails", "fence of a fails", "fenced a", "settled a", "rules cleared", "guard 1 ends")
 	s.j.wantOrder(t, "settled w", "guard 1 ends")
+	if !g.alarm.armed("after the director") {
+		t.Error("nothing bounds the life of a guard that is stuck")
+	}
 }
 
 func TestGuardEndsADirectorThatClosedItsSocket(t *testing.T) {

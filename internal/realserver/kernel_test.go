@@ -252,8 +252,13 @@ func TestKernelRunKeeps(t *testing.T) {
 	go func() { done <- a.Run(ctx) }()
 	wait := func() {
 		t.Helper()
-		limit := time.Now().Add(5 * time.Second)
+		limit := time.Now().Add(20 * time.Second)
 		for {
+			select {
+			case err := <-done:
+				t.Fatalf("Run ended: %v", err)
+			default:
+			}
 			problems, err := a.Check()
 			must(t, err)
 			if len(problems) == 0 {

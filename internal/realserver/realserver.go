@@ -121,6 +121,9 @@ func (a *Agent) validate() error {
 		return errors.New("interface lo: expected the interface on which the director's packets arrive")
 	}
 	for i, v := range a.c.VIPs {
+		if !v.Is4() {
+			return fmt.Errorf("VIP %v: expected an IPv4 address; hide an IPv6 one with `ip -6 address add %v/128 dev lo nodad`, which is all it needs", v, v)
+		}
 		if err := (fence.VIP{Address: v, Interface: a.c.Interface, Label: a.c.Label}).Validate(); err != nil {
 			return err
 		}

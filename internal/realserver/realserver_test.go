@@ -332,7 +332,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"no VIP":       {func(c *Config) { c.VIPs = nil }, "expected at least one VIP"},
 		"twice":        {func(c *Config) { c.VIPs = []netip.Addr{vipA, vipA} }, "VIP 192.168.150.100 is given twice"},
-		"IPv6":         {func(c *Config) { c.VIPs = []netip.Addr{netip.IPv6Loopback()} }, "expected an IPv4 address"},
+		"IPv6":         {func(c *Config) { c.VIPs = []netip.Addr{netip.MustParseAddr("2001:db8::1")} }, "expected an IPv4 address"},
 		"lo":           {func(c *Config) { c.Interface = "lo" }, "expected the interface on which the director's packets arrive"},
 		"no interface": {func(c *Config) { c.Interface = "eth9" }, "interface eth9: no such interface"},
 		"a path":       {func(c *Config) { c.Interface = "../eth0" }, `unexpected character "/"`},

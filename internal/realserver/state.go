@@ -131,6 +131,9 @@ func parseState(data []byte) (state, error) {
 		}
 	}
 	for _, v := range s.Addresses {
+		if !v.Address.Is4() {
+			return state{}, fmt.Errorf("address %v: expected an IPv4 address", v.Address)
+		}
 		// Any interface's name will do: it is the address and the label that are checked.
 		if err := (fence.VIP{Address: v.Address, Interface: "eth0", Label: v.Label}).Validate(); err != nil {
 			return state{}, err
