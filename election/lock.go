@@ -3,6 +3,8 @@ package election
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 )
 
 // LockName is the name of a lock znode:
@@ -17,12 +19,28 @@ type LockName struct {
 }
 
 // prefix is the name without the sequence, as given to a sequential create.
-func (l LockName) prefix() string {
-	return fmt.Sprintf("%s-%016x-%016x-", l.Node, l.Session, l.Random)
+func (l LockName) prefix() string { return string(l.appendPrefix(nil)) }
+
+func (l LockName) appendPrefix(b []byte) []byte {
+	b = slices.Grow(b, len(l.Node)+tailWidth)
+	b = append(append(b, l.Node...), '-')
+	b = append(appendPadded(b, l.Session, 16, hexDigits), '-')
+	return append(appendPadded(b, l.Random, 16, hexDigits), '-')
+}
+
+// appendPadded writes n with at least width digits. Names are made for every
+// lock at every step, hence by hand.
+func appendPadded(b []byte, n uint64, base, width int) []byte {
+	const zeros = "0000000000000000"
+	var digits [20]byte
+	d := strconv.AppendUint(digits[:0], n, base)
+	return append(append(b, zeros[:max(0, width-len(d))]...), d...)
 }
 
 // String returns the znode's name.
-func (l LockName) String() string { return fmt.Sprintf("%s%010d", l.prefix(), l.Sequence) }
+func (l LockName) String() string {
+	return string(appendPadded(l.appendPrefix(nil), uint64(l.Sequence), 10, seqDigits))
+}
 
 // Widths of the parts after the node's name: ZooKeeper appends %010d.
 const (
