@@ -83,9 +83,10 @@ func (w *witness) until(what string, condition func() error) {
 // waitClaim waits until a host has claimed the VIP since a time, and returns when.
 func (w *witness) waitClaim(h *lab.Host, since time.Duration) (at time.Duration) {
 	w.Helper()
+	mac := macOf(w.T, h)
 	w.until(h.Name()+" claims the VIP", func() error {
-		found := false
-		if at, found = w.prober.FirstClaim(macOf(w.T, h), since); !found {
+		var found bool
+		if at, found = w.prober.FirstClaim(mac, since); !found {
 			return errors.New("it does not")
 		}
 		return nil
@@ -128,9 +129,9 @@ func (w *witness) neverTwo(before, after *lab.Host) {
 	if conflicts := w.prober.Conflicts(); len(conflicts) > 0 {
 		w.Errorf("%d requests were answered by two hosts\n%s", len(conflicts), w.spans())
 	}
-	first, old := time.Duration(0), macOf(w.T, before)
+	first, old, next := time.Duration(0), macOf(w.T, before), macOf(w.T, after)
 	for _, a := range w.prober.Answers(0) {
-		if first == 0 && a.MAC == macOf(w.T, after) {
+		if first == 0 && a.MAC == next {
 			first = a.At
 		}
 		if first != 0 && a.MAC == old && a.Asked >= first {

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -231,9 +233,26 @@ func TestKernelLabRefusesHosts(t *testing.T) {
 // The witness must see one holder as one, two as two, none as none.
 func TestKernelLabProberCountsHolders(t *testing.T) {
 	_, hosts := newLab(t, Options{}, "node01", "node04", "client")
-	prober, err := NewARPProber(hosts[2], "eth0", VIP, 0)
+	t.Run("ARP", func(t *testing.T) {
+		prober, err := NewARPProber(hosts[2], "eth0", VIP, 0)
+		countHolders(t, hosts, prober, err, "arping", "-U", "-c1", "-I", "eth0", VIP.String())
+	})
+	t.Run("NS", func(t *testing.T) {
+		vip := netip.MustParseAddr("fd00:150::100")
+		prober, err := NewNSProber(hosts[2], "eth0", vip, 0)
+		countHolders(t, hosts, prober, err)
+	})
+}
+
+// countHolders binds the prober's address on one host, then on two. Announce, if
+// given, makes the first one announce it.
+func countHolders(t *testing.T, hosts []*Host, prober *Prober, err error, announce ...string) {
 	if err != nil {
 		t.Fatal(err)
+	}
+	bind := []string{"ip", "address", "add", netip.PrefixFrom(prober.vip, prober.vip.BitLen()).String(), "dev", "eth0"}
+	if prober.vip.Is6() {
+		bind = append(bind, "nodad")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -263,29 +282,95 @@ func TestKernelLabProberCountsHolders(t *testing.T) {
 		}
 	}
 	holders()
-	mustRun(t, hosts[0], "ip", "address", "add", VIP.String()+"/32", "dev", "eth0")
+	mustRun(t, hosts[0], bind...)
 	holders("node01")
 	if n := len(prober.Conflicts()); n > 0 {
 		t.Errorf("%d conflicts with one holder", n)
 	}
-	mustRun(t, hosts[1], "ip", "address", "add", VIP.String()+"/32", "dev", "eth0")
+	mustRun(t, hosts[1], bind...)
 	holders("node01", "node04")
 	if len(prober.Conflicts()) == 0 {
 		t.Error("no conflict with two holders")
 	}
-	mustRun(t, hosts[0], "arping", "-U", "-c1", "-I", "eth0", VIP.String())
-	if err := WaitUntil(minute(t), "the announcement is heard", func() error {
-		for _, a := range prober.Announcements(0) {
-			if macs[a.MAC] == "node01" {
-				return nil
+	if announce != nil {
+		mustRun(t, hosts[0], announce...)
+		if err := WaitUntil(minute(t), "the announcement is heard", func() error {
+			for _, a := range prober.Announcements(0) {
+				if macs[a.MAC] == "node01" {
+					return nil
+				}
 			}
+			return os.ErrNotExist
+		}); err != nil {
+			t.Error(err)
 		}
-		return os.ErrNotExist
-	}); err != nil {
-		t.Error(err)
 	}
 	cancel()
 	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// The kernel's notices tell from when until when an address was bound, and that
+// two hosts had it at once.
+func TestKernelLabAddressWatch(t *testing.T) {
+	_, hosts := newLab(t, Options{}, "node01", "node04")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 2)
+	var watches []*AddressWatch
+	for _, h := range hosts {
+		w, err := NewAddressWatch(h, VIP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		watches = append(watches, w)
+		go func() { ended <- w.Run(ctx) }()
+	}
+	change := func(h int, act string) (before, after time.Duration) {
+		before = boottime.Now()
+		mustRun(t, hosts[h], "ip", "address", act, VIP.String()+"/32", "dev", "eth0")
+		return before, boottime.Now()
+	}
+	spans := func(h, n, closed int) []AddressSpan {
+		t.Helper()
+		if err := WaitUntil(minute(t), fmt.Sprintf("%d spans, %d of them closed", n, closed), func() error {
+			count := 0
+			for _, s := range watches[h].Spans() {
+				if s.Until != 0 {
+					count++
+				}
+			}
+			if all := watches[h].Spans(); len(all) != n || count != closed {
+				return fmt.Errorf("%v", all)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return watches[h].Spans()
+	}
+	bound, _ := change(0, "add")
+	change(0, "replace") // a renewal begins no other span
+	mustRun(t, hosts[0], "ip", "address", "add", "192.168.150.99/32", "dev", "eth0")
+	spans(0, 1, 0)
+	removal, removed := change(0, "del")
+	s := spans(0, 1, 1)[0]
+	if s.Host != "node01" || s.From < bound || s.From > removal || s.Until < removal || s.Until > removed+time.Second {
+		t.Errorf("span %v, bound at %v, removed from %v to %v", s, bound, removal, removed)
+	}
+	change(1, "add")
+	spans(1, 1, 0)
+	if text := Overlaps(watches...); text != "" {
+		t.Errorf("one after the other: %s", text)
+	}
+	change(0, "add")
+	spans(0, 2, 1)
+	if text := Overlaps(watches...); strings.Count(text, "bound on two hosts") != 1 {
+		t.Errorf("two at once: %q", text)
+	}
+	cancel()
+	if err := errors.Join(<-ended, <-ended); err != nil {
 		t.Error(err)
 	}
 }
