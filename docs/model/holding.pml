@@ -17,6 +17,9 @@
 #ifndef K
 #define K 2
 #endif
+#ifndef FIRST /* locks of the first director */
+#define FIRST K
+#endif
 #ifndef C
 #define C 1
 #endif
@@ -114,6 +117,7 @@ unsigned qv : 2;    /* data version of the queue */
 #define OWN         (LOCK(me, h.lock))
 #define OWNER(l)    (((l) - 1) / K)
 #define NUMBER(l)   (((l) - 1) % K + 1)
+#define LIMIT(d)    (d == 0 -> FIRST : K)
 #define BIT(l)      (1 << ((l) - 1))
 #define EXISTS(l)   ((l) != 0 && (locks & BIT(l)) != 0)
 #define GONE(l)     ((l) == 0 || (locks & BIT(l)) == 0)
@@ -121,8 +125,46 @@ unsigned qv : 2;    /* data version of the queue */
 /* No record will be created any more: versions only grow. */
 #define LAST        (rec != MISSING && born == C)
 
+/* Scratch, meaningless between steps: not part of a state, or 0 where spin cannot leave it out (breadth first). */
+#ifdef SHORTEST
+#define hidden
+#endif
 hidden byte i, j, x, y, ok;
 hidden short refs;
+
+inline done() {
+#ifdef SHORTEST
+	i = 0; j = 0; x = 0; y = 0; ok = 0; refs = 0;
+#endif
+	skip
+}
+
+/* ---------------------------------------------------------------- claims */
+
+/* With -DCLAIM=n only one of them is checked: which one a variant breaks. */
+#ifndef CLAIM
+#define CLAIM 0
+#endif
+#if CLAIM == 0 || CLAIM == 1
+#define CLAIM_ONE(c) assert(c) /* at most one director answers */
+#else
+#define CLAIM_ONE(c) skip
+#endif
+#if CLAIM == 0 || CLAIM == 2
+#define CLAIM_RECEIPT(c) assert(c) /* a receipt means that its holder answers no more */
+#else
+#define CLAIM_RECEIPT(c) skip
+#endif
+#if CLAIM == 0 || CLAIM == 3
+#define CLAIM_EPOCH(c) assert(c) /* epochs grow by one */
+#else
+#define CLAIM_EPOCH(c) skip
+#endif
+#if CLAIM == 0 || CLAIM == 4
+#define CLAIM_FINAL(c) assert(c) /* a lock is not resumed after a fence */
+#else
+#define CLAIM_FINAL(c) skip
+#endif
 
 /* ------------------------------------------------------------------ time */
 
@@ -178,10 +220,12 @@ inline waited(who) {
 		:: host[i].lease & SEEN(who) -> host[i].lease = 0
 		:: else
 		fi;
+#ifndef LEASE_FROM_REPLY
 		if
 		:: host[i].grant & SEEN(who) -> host[i].grant = 0; host[i].glock = 0
 		:: else
 		fi;
+#endif
 		if
 		:: host[i].gate & SEEN(who) -> host[i].gate = 0; host[i].klock = 0
 		:: else
@@ -255,7 +299,7 @@ inline tidy() {
 		:: else
 		fi;
 		if
-#ifndef REPLACE_WITHOUT_QUEUE_VERSION
+#if !defined(REPLACE_WITHOUT_QUEUE_VERSION) && !defined(QUEUE_VERSION_LAST)
 		:: host[j].reading && host[j].rstate == MISSING && host[j].rv != qv -> unread(j)
 #endif
 #ifndef NO_COMPARE_AND_SET
@@ -348,7 +392,7 @@ inline take(theLock, theVersion, theHolder, theRecord) {
 #endif
 	if
 	:: ok ->
-		assert(recv == (theVersion) && born == (theRecord)); /* epochs grow by one */
+		CLAIM_EPOCH(recv == (theVersion) && born == (theRecord));
 #ifndef TAKE_WITHOUT_DELETE
 		locks = ((theHolder) != 0 -> locks & ~BIT(theHolder) : locks);
 #endif
@@ -369,8 +413,7 @@ inline receipt(theLock, theVersion) {
 #endif
 	if
 	:: ok ->
-		assert(!ANSWERS(theLock));                    /* a receipt means gone */
-		assert(rec != HELD || !ANSWERS(recl));
+		CLAIM_RECEIPT(!ANSWERS(theLock) && (rec != HELD || !ANSWERS(recl)));
 		locks = locks & ~BIT(theLock);
 		rec = RELEASED; recv++; recl = (theLock)
 	:: else
@@ -434,9 +477,6 @@ inline hold(theVersion) {
 
 /* grants: D counts from before sending, whenever the reply came. */
 inline grants() {
-#ifdef LEASE_FROM_REPLY
-	h.lease = LIVE;
-#endif
 	if
 	:: h.lease != 0 -> h.grant = h.lease; h.glock = h.lock
 	:: else /* too late */
@@ -446,7 +486,10 @@ inline grants() {
 
 /* stray: the outcome is not known. One stray a director is kept, the newest or not. */
 inline stray(theKind, theLock, theVersion, theHolder, theRecord, theOthers) {
-	h.astray = theKind; h.aown = theLock; h.av = theVersion; h.adel = theHolder; h.aborn = theRecord; h.aothers = theOthers
+#ifndef NONE_ASTRAY
+	h.astray = theKind; h.aown = theLock; h.av = theVersion; h.adel = theHolder; h.aborn = theRecord; h.aothers = theOthers;
+#endif
+	skip
 }
 
 #define UNCHANGED (x == h.sees && h.rlock == h.slock && h.rborn == h.sborn)
@@ -479,7 +522,7 @@ proctype Director(byte me)
 	do
 	/* -------- the queue */
 	:: d_step { /* A fresh lock, whose name was never used. What is read for it is read after. */
-		h.phase == OUT && h.request == NOTHING && h.lock < K ->
+		h.phase == OUT && h.request == NOTHING && h.lock < LIMIT(me) ->
 		h.lock++; h.phase = WAITING; h.over = 0;
 		h.fenced = (h.glock == 0 -> 0 : h.fenced);
 #ifndef VIEW_FROM_BEFORE_LOCK
@@ -487,27 +530,32 @@ proctype Director(byte me)
 		unread(me);
 #endif
 		locks = locks | BIT(OWN);
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* Session lost, killed, not fit any more, stepping back: the lock may stay behind. */
 		h.phase == WAITING && h.request == NOTHING ->
 		enough();
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* A lock vanishes: session expired, deleted by hand, or a stray of one's own deleted. */
 		h.lock > 0 && EXISTS(OWN) ->
 		locks = locks & ~BIT(OWN);
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* Older ones. */
 		h.lock > 1 && EXISTS(OWN - 1) ->
 		locks = locks & ~BIT(OWN - 1);
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step {
 		h.lock > 2 && EXISTS(OWN - 2) ->
 		locks = locks & ~BIT(OWN - 2);
-		tidy()
+		tidy();
+		done()
 	}
 
 	/* -------- reading: record first (with the queue's version before it), then the locks */
@@ -515,7 +563,11 @@ proctype Director(byte me)
 		(h.phase == OUT || h.phase == WAITING) && !h.reading ->
 		h.reading = 1; h.rstate = rec; h.rlock = (rec == MISSING || rec == UNKNOWN -> 0 : recl);
 		h.rv = (rec == MISSING -> qv : recv); h.rborn = (rec == MISSING -> 0 : born);
-		asked(me)
+#ifdef QUEUE_VERSION_LAST
+		h.v = locks & ~BIT(OWN);
+#endif
+		asked(me);
+		done()
 	}
 	:: d_step { /* The locks and the reply. */
 		h.reading && h.request == NOTHING && (h.phase == OUT || h.phase == WAITING) ->
@@ -547,16 +599,17 @@ proctype Director(byte me)
 			fi;
 			if
 			:: x == SEE_MISSING ->
-#ifdef QUEUE_VERSION_AFTER_RECORD
-				h.sv = qv;
+				h.sothers = (h.phase == WAITING -> locks & ~BIT(OWN) : locks);
+#ifdef QUEUE_VERSION_LAST
+				h.sv = qv; h.sothers = h.v; h.v = 0
 #endif
-				h.sothers = (h.phase == WAITING -> locks & ~BIT(OWN) : locks)
 			:: x == NOTHING -> blind(me)
 			:: else
 			fi;
 			unread(me)
 		fi;
-		tidy()
+		tidy();
+		done()
 	}
 
 	/* -------- acquiring */
@@ -574,7 +627,8 @@ proctype Director(byte me)
 #endif
 		:: else -> waited(me)
 		fi;
-		h.request = TAKE; h.lease = LIVE
+		h.request = TAKE; h.lease = LIVE;
+		done()
 	}
 	:: d_step { /* It runs, and its reply comes, if late. */
 		h.request == TAKE ->
@@ -587,7 +641,8 @@ proctype Director(byte me)
 		:: ok -> renewed(OWN); hold(recv); grants()
 		:: else -> h.request = NOTHING; h.lease = 0; h.look = 1
 		fi;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* It runs, and its reply is lost. */
 		h.request == TAKE ->
@@ -601,7 +656,8 @@ proctype Director(byte me)
 		:: else
 		fi;
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* It is not known, and may run later. */
 		h.request == TAKE ->
@@ -610,12 +666,14 @@ proctype Director(byte me)
 		:: else
 		fi;
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* It never runs. */
 		h.request == TAKE ->
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 #ifdef MISSING_IS_FREE
 	:: d_step {
@@ -623,7 +681,8 @@ proctype Director(byte me)
 		rec = HELD; recv = 0; recl = OWN; born++;
 		hold(0);
 		h.lease = LIVE; grants();
-		tidy()
+		tidy();
+		done()
 	}
 #endif
 
@@ -635,7 +694,8 @@ proctype Director(byte me)
 #endif
 		replace(OWN, h.sv, h.sothers);
 		h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step {
 		h.phase == WAITING && !h.look && h.request == NOTHING && h.sees == SEE_MISSING && UNTRIED ->
@@ -644,13 +704,15 @@ proctype Director(byte me)
 #endif
 		stray(REPLACE, OWN, h.sv, 0, 0, h.sothers);
 		h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 
 	/* -------- renewing: multi[check(record, v), setData(own lock)] */
 	:: d_step {
 		h.phase == HOLDING && h.request == NOTHING ->
-		h.request = RENEW; h.lease = LIVE
+		h.request = RENEW; h.lease = LIVE;
+		done()
 	}
 	:: d_step {
 		h.request == RENEW ->
@@ -662,11 +724,13 @@ proctype Director(byte me)
 		:: ok -> renewed(OWN); grants()
 		:: else -> h.request = NOTHING; h.lease = 0; h.phase = SILENT
 		fi;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* Its outcome is not known: never proof of anything. */
 		h.request == RENEW ->
-		h.request = NOTHING; h.lease = 0
+		h.request = NOTHING; h.lease = 0;
+		done()
 	}
 
 	/* -------- letting go */
@@ -674,13 +738,15 @@ proctype Director(byte me)
 		HELDHERE ->
 		stop();
 		h.fenced = h.lock;
-		released()
+		released();
+		done()
 	}
 	:: d_step { /* The guard is dead, or the director kills it, fences by itself, and starts another. */
 		HELDHERE ->
 		stop();
 		released();
-		another()
+		another();
+		done()
 	}
 	:: d_step { /* Both are dead. A new life starts when no process of the old one is left, and fences first. */
 		HELDHERE ->
@@ -691,7 +757,8 @@ proctype Director(byte me)
 		another();
 		enough();
 		h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* The receipt, written by whoever fenced, or by the director on the guard's word. */
 		MAY_RECEIPT && h.request == NOTHING ->
@@ -700,35 +767,41 @@ proctype Director(byte me)
 		:: ok -> enough(); h.look = 1; unread(me)
 		:: else
 		fi;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* It goes astray. */
 		MAY_RECEIPT && h.request == NOTHING ->
 		stray(RECEIPT, 0, h.v, OWN, 0, 0);
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* No receipt: the lock or the record is gone, or ZooKeeper. */
 		h.phase == RELEASING ->
 		enough(); h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* The receipt for an earlier life, or for an own lock that is no more in use. */
 		IDLE && h.sees == SEE_FROZEN && OWNER(h.slock) == me ->
 		receipt(h.slock, h.sv);
 		h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step {
 		IDLE && h.sees == SEE_FROZEN && OWNER(h.slock) == me ->
 		stray(RECEIPT, 0, h.sv, h.slock, 0, 0);
 		h.look = 1;
-		tidy()
+		tidy();
+		done()
 	}
 	:: d_step { /* One that was sent long ago, while versions still tell records apart. */
 		rec == HELD && OWNER(recl) == me && EXISTS(recl) && (NUMBER(recl) != h.lock || h.phase == OUT) ->
 		x = recl; y = recv;
 		receipt(x, y);
-		tidy()
+		tidy();
+		done()
 	}
 
 	/* -------- what was astray runs */
@@ -754,22 +827,28 @@ proctype Director(byte me)
 			:: else
 			fi
 		fi;
-		tidy()
+		tidy();
+		done()
 	}
 
 	/* -------- the guard and the kernel */
 	:: d_step { /* A grant arrives. */
 		h.glock != 0 && NOT_FENCED ->
 		for (i : 0 .. N - 1) {
-			assert(i == me || host[i].gate == 0) /* at most one director answers */
+			CLAIM_ONE(i == me || host[i].gate == 0)
 		}
-		assert(h.glock == h.lock && !h.over); /* a lock is never resumed after a fence */
+		CLAIM_FINAL(h.glock == h.lock && !h.over);
+#ifdef LEASE_FROM_REPLY
+		h.grant = LIVE;
+#endif
 		h.klock = h.glock; h.gate = h.grant;
-		h.glock = 0; h.grant = 0
+		h.glock = 0; h.grant = 0;
+		done()
 	}
 	:: d_step { /* Refused. */
 		h.glock != 0 && h.glock <= h.fenced ->
-		h.glock = 0; h.grant = 0; h.fenced = 0
+		h.glock = 0; h.grant = 0; h.fenced = 0;
+		done()
 	}
 	od
 }
@@ -783,19 +862,21 @@ init {
 		:: rec = RELEASED
 		:: rec = UNKNOWN
 		fi;
-		skip
+		done()
 	}
 	do
 	:: d_step { /* The record is deleted by hand. */
 		rec != MISSING && born < C ->
 		rec = MISSING; recv = 0; recl = 0;
-		tidy()
+		tidy();
+		done()
 	}
 #ifdef APPLY_RECREATES
 	:: d_step {
 		rec == MISSING ->
 		rec = RELEASED; recv = 0; recl = 0; born++;
-		tidy()
+		tidy();
+		done()
 	}
 #endif
 	od
