@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/zklvs/zklvs/internal/boottime"
@@ -45,18 +46,36 @@ func (s AddressSpan) String() string {
 	return fmt.Sprintf("%s from %v until %v", s.Host, s.From, s.Until)
 }
 
-// NewAddressWatch subscribes to the notices of a host's kernel. What is bound
-// before is not noticed until it is renewed or removed. Run listens.
+// NewAddressWatch subscribes to the notices of a host's kernel. What is bound by
+// then counts from then. Run listens.
 func NewAddressWatch(h *Host, address netip.Addr) (*AddressWatch, error) {
 	w := &AddressWatch{host: h, address: address, bound: map[uint32]int{}}
 	err := h.Do(func() (err error) {
 		w.fd, err = openAddressNotices()
 		return err
 	})
+	if err == nil {
+		err = w.begin()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("watch %s on %s: %w", address, h.name, err)
 	}
 	return w, nil
+}
+
+// begin notes what is bound already.
+func (w *AddressWatch) begin() error {
+	table, err := w.host.netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		unix.Close(w.fd)
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range table {
+		if a.IP.Equal(w.address.AsSlice()) {
+			w.note(boottime.Now(), uint32(a.LinkIndex), true)
+		}
+	}
+	return nil
 }
 
 // openAddressNotices opens a socket that wakes up ten times a second, to be closed.

@@ -317,7 +317,7 @@ func TestKernelLabAddressWatch(t *testing.T) {
 	_, hosts := newLab(t, Options{}, "node01", "node04")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	var watches []*AddressWatch
 	for _, h := range hosts {
 		w, err := NewAddressWatch(h, VIP)
@@ -369,8 +369,16 @@ func TestKernelLabAddressWatch(t *testing.T) {
 	if text := Overlaps(watches...); strings.Count(text, "bound on two hosts") != 1 {
 		t.Errorf("two at once: %q", text)
 	}
+	late, err := NewAddressWatch(hosts[0], VIP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- late.Run(ctx) }()
+	if n := len(late.Spans()); n != 1 {
+		t.Errorf("%d spans of an address that was bound before", n)
+	}
 	cancel()
-	if err := errors.Join(<-ended, <-ended); err != nil {
+	if err := errors.Join(<-ended, <-ended, <-ended); err != nil {
 		t.Error(err)
 	}
 }
