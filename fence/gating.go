@@ -195,10 +195,10 @@ func (h *Host) Watch(vips []VIP) error {
 	if h.gate == nil {
 		return nil
 	}
-	h.sweeping.Lock() // no Bind is between adding and claiming
+	err := h.gateIn(vips) // looks at every interface: a take-over must not wait for that
+	h.sweeping.Lock()     // no Bind is between adding and claiming
 	defer h.sweeping.Unlock()
-	err := errors.Join(h.gateIn(vips), h.dropAllBut(vips))
-	if err != nil {
+	if err = errors.Join(err, h.dropAllBut(vips)); err != nil {
 		return fmt.Errorf("gate the cluster's VIPs: %w", err)
 	}
 	return nil

@@ -133,17 +133,24 @@ func (s *Supervisor) launch() (*instance, error) {
 	go s.follow(g)
 	var a LifeAnswer
 	if err := errors.Join(g.call("Hello", s.Settings, &a, 5*patience), a.Problem.err()); err != nil {
-		g.kill()
-		<-g.swept
+		s.discard(g)
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
 	if a.Life.Version != s.Settings.Version {
-		g.kill()
-		<-g.swept
+		s.discard(g)
 		return nil, errVersion(s.Settings.Version, a.Life.Version)
 	}
 	g.life = a.Life
 	return g, nil
+}
+
+// discard ends a guard under which nothing was held.
+func (s *Supervisor) discard(g *instance) {
+	s.mu.Lock()
+	g.left = true
+	s.mu.Unlock()
+	g.kill()
+	<-g.swept
 }
 
 // follow waits for a guard's end, fences in its place, and says so. It ends
@@ -201,8 +208,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 func (s *Supervisor) replace() bool {
 	g, err := s.launch()
 	if err == nil && (g.life.Lateness > s.life.Lateness || !slices.Equal(g.life.Layers, s.life.Layers)) {
-		g.kill()
-		<-g.swept
+		s.discard(g)
 		err = fmt.Errorf("it offers the fence layers %q, the one before %q", g.life.Layers, s.life.Layers)
 	}
 	if err != nil {
