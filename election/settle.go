@@ -87,10 +87,10 @@ func (s *Settle) Replied(r Reply) {
 			s.step = settleLook
 		}
 	case settleDelete:
-		switch {
-		case r.Outcome == OutcomeOK:
+		switch r.Outcome {
+		case OutcomeOK:
 			s.end("deleted the waiting lock")
-		case r.Outcome == OutcomeConflict:
+		case OutcomeConflict:
 			s.end("the lock was gone")
 		default:
 			s.step = settleLook

@@ -56,7 +56,7 @@ func (t Timing) Validate() error {
 	case t.Lateness < 0:
 		return fmt.Errorf("fence lateness %v is negative", t.Lateness)
 	case t.recorded() > MaxLease:
-		return fmt.Errorf("lease %v plus this host's fence lateness %v is above %v: shorten the lease to at most %v",
+		return fmt.Errorf("lease %v plus a fence lateness of %v is above %v: shorten the lease to at most %v",
 			t.Lease, t.Lateness, MaxLease, MaxLease-t.Lateness)
 	case t.Renew <= 0 || t.Renew > t.Lease/3:
 		return fmt.Errorf("renewal interval %v does not fit a lease of %v: expected more than 0 and at most a third of the lease", t.Renew, t.Lease)

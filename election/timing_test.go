@@ -66,7 +66,7 @@ func TestTimingValidate(t *testing.T) {
 		{"lease too short", func(t *Timing) { t.Lease = 999 * time.Millisecond }, "lease 999ms is too short: expected at least 1s"},
 		{"lease and lateness fill Lmax", func(t *Timing) { t.Lease, t.Lateness = 9*time.Second, time.Second }, ""},
 		{"lease and lateness above Lmax", func(t *Timing) { t.Lease, t.Lateness = 9*time.Second, 1001*time.Millisecond },
-			"lease 9s plus this host's fence lateness 1.001s is above 10s: shorten the lease to at most 8.999s"},
+			"lease 9s plus a fence lateness of 1.001s is above 10s: shorten the lease to at most 8.999s"},
 		{"negative lateness", func(t *Timing) { t.Lateness = -1 }, "fence lateness -1ns is negative"},
 		{"no renewals", func(t *Timing) { t.Renew = 0 }, "renewal interval 0s does not fit a lease of 3s: expected more than 0 and at most a third of the lease"},
 		{"renewals too rare", func(t *Timing) { t.Renew = 1001 * time.Millisecond }, "renewal interval 1.001s does not fit a lease of 3s: expected more than 0 and at most a third of the lease"},

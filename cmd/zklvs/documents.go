@@ -123,6 +123,7 @@ func plan(snap zk.Snapshot, applied *spec.Documents, parse error, prune bool) (*
 	if err := refuseMoves(snap, whole, sp); err != nil {
 		return nil, err
 	}
+	// A director without a kernel gate must be able to hold as well.
 	if err := director.Timing(sp.Cluster, fence.LatenessUngated).Validate(); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", whole.Pos(spec.ClusterPath), err))
 	}

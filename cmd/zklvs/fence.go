@@ -65,7 +65,7 @@ func fenceHost(ctx context.Context, out io.Writer, local spec.Local, remove bool
 	for _, v := range left {
 		fmt.Fprintf(out, "removed %v\n", v)
 	}
-	if err = errors.Join(err, guard.ClearRules(ctx, p.state("services"))); err != nil {
+	if err := errors.Join(err, guard.ClearRules(ctx, p.state("services"))); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "no VIP and no IPVS service of zklvs is left on this host")

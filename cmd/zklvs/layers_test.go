@@ -219,7 +219,7 @@ func TestHostGateNone(t *testing.T) {
 	requireHost(t)
 	k := startPlain(t)
 	_, err := k.Apply(k.ctx, "cluster: {lease: 8s}\ngroups:\n  web: {vips: [192.168.150.100]}\n")
-	if want := "lease 8s plus this host's fence lateness 2.5s is above 10s: shorten the lease to at most 7.5s"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "lease 8s plus a fence lateness of 2.5s is above 10s: shorten the lease to at most 7.5s"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("apply: %v, want %q", err, want)
 	}
 	k.must1(k.Apply(k.ctx, "groups:\n  web: {vips: [192.168.150.100]}\n"))

@@ -193,13 +193,13 @@ func newParts(local spec.Local, logs logFlags, log *zap.Logger, claim *life.Clai
 	}
 	p.documents = zk.NewDocuments(zk.NewStore(p.others, p.tree), log)
 	p.publisher = zk.NewPublisher(p.others, log)
-	if err = p.kernel(); err != nil {
-		return p, err
+	if err = p.kernel(); err == nil {
+		err = p.startGuard(claim, cfg)
 	}
-	if err = p.startGuard(claim, cfg); err != nil {
-		return p, err
+	if err == nil {
+		err = p.join()
 	}
-	return p, p.join()
+	return p, err
 }
 
 // kernel opens what talks to this host's kernel.

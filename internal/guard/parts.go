@@ -116,6 +116,9 @@ func (a *assembly) openGate() error {
 		g, err := kind()
 		if err == nil {
 			a.gate = g
+			if len(refusals) > 0 {
+				a.log.Warn("the better gate is refused: taking "+g.Name(), zap.Error(errors.Join(refusals...)))
+			}
 			return nil
 		}
 		refusals = append(refusals, err)

@@ -83,7 +83,7 @@ type fakeHost struct {
 	stuck chan struct{}     // not nil: calls wait for its end
 }
 
-func (h *fakeHost) Watch(v []fence.VIP) error {
+func (h *fakeHost) Watch([]fence.VIP) error {
 	h.mu.Lock()
 	stuck := h.stuck
 	h.mu.Unlock()

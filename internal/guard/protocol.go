@@ -94,21 +94,25 @@ type remote struct {
 func (r *remote) Error() string { return r.text }
 func (r *remote) Unwrap() error { return r.is }
 
-// The arguments and answers of the methods. Gob needs the fields exported.
+// The arguments and answers of the methods, which net/rpc wants exported.
 type (
+	// BindArgs ask to bind VIPs under a grant, or to renew them.
 	BindArgs struct {
 		Guard uint64 // the guard that is meant
 		Grant election.Grant
 		VIPs  []fence.VIP
 	}
+	// FenceArgs ask for a fence.
 	FenceArgs struct {
 		Holding election.Holding
 		Reason  string
 	}
+	// ExemptArgs ask to let in what comes from some hardware addresses.
 	ExemptArgs struct {
 		VIP  netip.Addr
 		MACs []net.HardwareAddr
 	}
+	// Done says how it went.
 	Done struct{ Problem Problem }
 	// Found is what a look at the kernel's addresses brought.
 	Found struct {
@@ -116,6 +120,7 @@ type (
 		Swept           []fence.VIP
 		Removed, Hidden []fence.Address
 	}
+	// LifeAnswer answers to Settings.
 	LifeAnswer struct {
 		Problem Problem
 		Life    Life

@@ -167,11 +167,11 @@ func (s *Supervisor) follow(g *instance) {
 		s.Lost("the guard process died")
 	}
 	for {
-		if err := s.FenceHere(); err == nil {
+		err := s.FenceHere()
+		if err == nil {
 			break
-		} else {
-			s.log.Error("the addresses that the guard left are not verified gone: trying again", zap.Error(err))
 		}
+		s.log.Error("the addresses that the guard left are not verified gone: trying again", zap.Error(err))
 		time.Sleep(fenceRetry)
 	}
 	close(g.swept)
