@@ -163,7 +163,8 @@ func (g *guest) memoryShort() error {
 	if err := contains(cgroup+"/memory.events", "oom_group_kill 0"); err != nil {
 		return err
 	}
-	return g.recovered(before, true, "settled")
+	_, err = g.holdsAgain(before) // whichever was killed, or both
+	return err
 }
 
 // daemonFrozen: its own process timer kills it.
@@ -276,15 +277,7 @@ type disturbance struct {
 // recovered waits until the unit holds again after all VIPs were gone, and looks
 // whether it is another daemon now, and at what was logged meanwhile.
 func (g *guest) recovered(d disturbance, restarted bool, logged ...string) error {
-	if err := g.until("all VIPs were gone once after: "+d.what, g.vips.allGone); err != nil {
-		return err
-	}
-	if err := g.holds(); err != nil {
-		return err
-	}
-	gone, back := g.vips.interruption()
-	g.factf("%s: last VIP gone after %v, all back after %v", d.what, gone.Sub(d.at).Round(time.Millisecond), back.Sub(d.at).Round(time.Millisecond))
-	now, err := g.processes()
+	now, err := g.holdsAgain(d)
 	if err != nil {
 		return err
 	}
@@ -305,4 +298,18 @@ func (g *guest) recovered(d disturbance, restarted bool, logged ...string) error
 		}
 	}
 	return err
+}
+
+// holdsAgain waits until all VIPs were gone and are back, and says how long
+// that took.
+func (g *guest) holdsAgain(d disturbance) (processes, error) {
+	if err := g.until("all VIPs were gone once after: "+d.what, g.vips.allGone); err != nil {
+		return processes{}, err
+	}
+	if err := g.holds(); err != nil {
+		return processes{}, err
+	}
+	gone, back := g.vips.interruption()
+	g.factf("%s: last VIP gone after %v, all back after %v", d.what, gone.Sub(d.at).Round(time.Millisecond), back.Sub(d.at).Round(time.Millisecond))
+	return g.processes()
 }
