@@ -23,6 +23,9 @@
 #ifndef C
 #define C 1
 #endif
+#if N > 3 || N * K > 6 || C > 2
+#error "the fields of a Host and the versions are too narrow for that"
+#endif
 
 /* Phases of a director (election.Phase). */
 #define OUT       0
@@ -164,6 +167,17 @@ inline done() {
 #define CLAIM_FINAL(c) assert(c) /* a lock is not resumed after a fence */
 #else
 #define CLAIM_FINAL(c) skip
+#endif
+
+/*
+ * With -DREACH=n the opposite: the checker must find that a situation is acted
+ * upon (its number above) or a lost acquisition is adopted (6). A model in which
+ * nothing happens breaks no claim either.
+ */
+#ifdef REACH
+#define HAPPENS(n) assert((n) != REACH)
+#else
+#define HAPPENS(n) skip
 #endif
 
 /* ------------------------------------------------------------------ time */
@@ -327,6 +341,7 @@ inline tidy() {
 	/* Where no record will be created any more, all that still counts of its version is whether it is the one known. */
 	x = LAST;
 	for (j : 0 .. N - 1) {
+		x = x && (host[j].phase < HOLDING || host[j].v <= recv || host[j].v == STALE);
 		x = x && (host[j].astray == REPLACE || host[j].av <= recv) && (host[j].sees == SEE_MISSING || host[j].sv <= recv) && (host[j].rv <= recv || host[j].rstate == MISSING)
 	}
 	if
@@ -432,6 +447,7 @@ inline replace(theLock, theVersion, theOthers) {
 	ok = EXISTS(theLock) && QUEUE(theVersion) && rec == MISSING && ((theOthers) & ~locks) == 0;
 	if
 	:: ok ->
+		HAPPENS(SEE_MISSING);
 		rec = UNKNOWN; recv = 0; recl = 0; born++;
 		qv++;
 		locks = locks & ~(theOthers)
@@ -531,30 +547,35 @@ proctype Director(byte me)
 #endif
 		locks = locks | BIT(OWN);
 		tidy();
+		printf("director %d queues a fresh lock\n", me);
 		done()
 	}
 	:: d_step { /* Session lost, killed, not fit any more, stepping back: the lock may stay behind. */
 		h.phase == WAITING && h.request == NOTHING ->
 		enough();
 		tidy();
+		printf("director %d leaves the queue, or is killed while it waits\n", me);
 		done()
 	}
 	:: d_step { /* A lock vanishes: session expired, deleted by hand, or a stray of one's own deleted. */
 		h.lock > 0 && EXISTS(OWN) ->
 		locks = locks & ~BIT(OWN);
 		tidy();
+		printf("director %d: its newest lock vanishes (session expired, or deleted by hand)\n", me);
 		done()
 	}
 	:: d_step { /* Older ones. */
 		h.lock > 1 && EXISTS(OWN - 1) ->
 		locks = locks & ~BIT(OWN - 1);
 		tidy();
+		printf("director %d: an older lock of it vanishes\n", me);
 		done()
 	}
 	:: d_step {
 		h.lock > 2 && EXISTS(OWN - 2) ->
 		locks = locks & ~BIT(OWN - 2);
 		tidy();
+		printf("director %d: its oldest lock vanishes\n", me);
 		done()
 	}
 
@@ -567,6 +588,7 @@ proctype Director(byte me)
 		h.v = locks & ~BIT(OWN);
 #endif
 		asked(me);
+		printf("director %d reads the record\n", me);
 		done()
 	}
 	:: d_step { /* The locks and the reply. */
@@ -585,6 +607,7 @@ proctype Director(byte me)
 		if
 		:: h.phase == WAITING && h.rstate == HELD && h.rlock == OWN ->
 			/* (d) The reply to our acquisition was lost: renew first, then answer. */
+			HAPPENS(6);
 			hold(h.rv);
 #ifdef ADOPT_WITHOUT_RENEWAL
 			h.lease = LIVE; grants();
@@ -609,6 +632,7 @@ proctype Director(byte me)
 			unread(me)
 		fi;
 		tidy();
+		printf("director %d reads the locks, and has the reply\n", me);
 		done()
 	}
 
@@ -628,6 +652,7 @@ proctype Director(byte me)
 		:: else -> waited(me)
 		fi;
 		h.request = TAKE; h.lease = LIVE;
+		printf("director %d may take the group, and sends its acquisition\n", me);
 		done()
 	}
 	:: d_step { /* It runs, and its reply comes, if late. */
@@ -638,10 +663,11 @@ proctype Director(byte me)
 		:: else /* the lock was renewed meanwhile, or the record written */
 		fi;
 		if
-		:: ok -> renewed(OWN); hold(recv); grants()
+		:: ok -> HAPPENS(h.sees); renewed(OWN); hold(recv); grants()
 		:: else -> h.request = NOTHING; h.lease = 0; h.look = 1
 		fi;
 		tidy();
+		printf("director %d: the acquisition runs (committed: %d), and is answered\n", me, ok);
 		done()
 	}
 	:: d_step { /* It runs, and its reply is lost. */
@@ -657,6 +683,7 @@ proctype Director(byte me)
 		fi;
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
 		tidy();
+		printf("director %d: the acquisition runs (committed: %d), and the reply is lost\n", me, ok);
 		done()
 	}
 	:: d_step { /* It is not known, and may run later. */
@@ -667,12 +694,14 @@ proctype Director(byte me)
 		fi;
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
 		tidy();
+		printf("director %d: no reply to the acquisition, which may yet run\n", me);
 		done()
 	}
 	:: d_step { /* It never runs. */
 		h.request == TAKE ->
 		h.request = NOTHING; h.lease = 0; h.tried = 1; h.look = 1;
 		tidy();
+		printf("director %d: no reply to the acquisition, which never ran\n", me);
 		done()
 	}
 #ifdef MISSING_IS_FREE
@@ -682,6 +711,7 @@ proctype Director(byte me)
 		hold(0);
 		h.lease = LIVE; grants();
 		tidy();
+		printf("director %d takes a missing record for a free one\n", me);
 		done()
 	}
 #endif
@@ -695,6 +725,7 @@ proctype Director(byte me)
 		replace(OWN, h.sv, h.sothers);
 		h.look = 1;
 		tidy();
+		printf("director %d replaces the missing record (committed: %d)\n", me, ok);
 		done()
 	}
 	:: d_step {
@@ -705,6 +736,7 @@ proctype Director(byte me)
 		stray(REPLACE, OWN, h.sv, 0, 0, h.sothers);
 		h.look = 1;
 		tidy();
+		printf("director %d: a replacement of the missing record goes astray\n", me);
 		done()
 	}
 
@@ -712,6 +744,7 @@ proctype Director(byte me)
 	:: d_step {
 		h.phase == HOLDING && h.request == NOTHING ->
 		h.request = RENEW; h.lease = LIVE;
+		printf("director %d sends a renewal\n", me);
 		done()
 	}
 	:: d_step {
@@ -725,11 +758,13 @@ proctype Director(byte me)
 		:: else -> h.request = NOTHING; h.lease = 0; h.phase = SILENT
 		fi;
 		tidy();
+		printf("director %d: the renewal runs (committed: %d); the grant is on its way\n", me, ok);
 		done()
 	}
 	:: d_step { /* Its outcome is not known: never proof of anything. */
 		h.request == RENEW ->
 		h.request = NOTHING; h.lease = 0;
+		printf("director %d: no reply to the renewal\n", me);
 		done()
 	}
 
@@ -739,6 +774,7 @@ proctype Director(byte me)
 		stop();
 		h.fenced = h.lock;
 		released();
+		printf("director %d: the guard fences\n", me);
 		done()
 	}
 	:: d_step { /* The guard is dead, or the director kills it, fences by itself, and starts another. */
@@ -746,6 +782,7 @@ proctype Director(byte me)
 		stop();
 		released();
 		another();
+		printf("director %d: the guard is dead; the director fences by itself\n", me);
 		done()
 	}
 	:: d_step { /* Both are dead. A new life starts when no process of the old one is left, and fences first. */
@@ -758,6 +795,7 @@ proctype Director(byte me)
 		enough();
 		h.look = 1;
 		tidy();
+		printf("director %d: both were killed; a new life begins\n", me);
 		done()
 	}
 	:: d_step { /* The receipt, written by whoever fenced, or by the director on the guard's word. */
@@ -768,18 +806,21 @@ proctype Director(byte me)
 		:: else
 		fi;
 		tidy();
+		printf("director %d: a receipt is sent (committed: %d)\n", me, ok);
 		done()
 	}
 	:: d_step { /* It goes astray. */
 		MAY_RECEIPT && h.request == NOTHING ->
 		stray(RECEIPT, 0, h.v, OWN, 0, 0);
 		tidy();
+		printf("director %d: a receipt goes astray\n", me);
 		done()
 	}
 	:: d_step { /* No receipt: the lock or the record is gone, or ZooKeeper. */
 		h.phase == RELEASING ->
 		enough(); h.look = 1;
 		tidy();
+		printf("director %d gives up without a receipt\n", me);
 		done()
 	}
 	:: d_step { /* The receipt for an earlier life, or for an own lock that is no more in use. */
@@ -787,6 +828,7 @@ proctype Director(byte me)
 		receipt(h.slock, h.sv);
 		h.look = 1;
 		tidy();
+		printf("director %d: a receipt for a lock not in use any more is sent (committed: %d)\n", me, ok);
 		done()
 	}
 	:: d_step {
@@ -794,6 +836,7 @@ proctype Director(byte me)
 		stray(RECEIPT, 0, h.sv, h.slock, 0, 0);
 		h.look = 1;
 		tidy();
+		printf("director %d: a receipt for a lock not in use any more goes astray\n", me);
 		done()
 	}
 	:: d_step { /* One that was sent long ago, while versions still tell records apart. */
@@ -801,6 +844,7 @@ proctype Director(byte me)
 		x = recl; y = recv;
 		receipt(x, y);
 		tidy();
+		printf("director %d: an old receipt runs (committed: %d)\n", me, ok);
 		done()
 	}
 
@@ -828,12 +872,14 @@ proctype Director(byte me)
 			fi
 		fi;
 		tidy();
+		printf("director %d: what was astray runs (committed: %d)\n", me, ok);
 		done()
 	}
 
 	/* -------- the guard and the kernel */
 	:: d_step { /* A grant arrives. */
 		h.glock != 0 && NOT_FENCED ->
+		printf("director %d: a grant reaches the guard, and the gate opens\n", me);
 		for (i : 0 .. N - 1) {
 			CLAIM_ONE(i == me || host[i].gate == 0)
 		}
@@ -848,6 +894,7 @@ proctype Director(byte me)
 	:: d_step { /* Refused. */
 		h.glock != 0 && h.glock <= h.fenced ->
 		h.glock = 0; h.grant = 0; h.fenced = 0;
+		printf("director %d: the guard refuses a grant\n", me);
 		done()
 	}
 	od
@@ -869,6 +916,7 @@ init {
 		rec != MISSING && born < C ->
 		rec = MISSING; recv = 0; recl = 0;
 		tidy();
+		printf("the record is deleted by hand\n");
 		done()
 	}
 #ifdef APPLY_RECREATES
@@ -876,6 +924,7 @@ init {
 		rec == MISSING ->
 		rec = RELEASED; recv = 0; recl = 0; born++;
 		tidy();
+		printf("apply creates the record anew, as released\n");
 		done()
 	}
 #endif
