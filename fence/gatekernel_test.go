@@ -156,9 +156,10 @@ func TestKernelGateStopsAnswering(t *testing.T) {
 	a := newAsker(t, "c0")
 	enter(t, server)
 	late := map[string][]time.Duration{}
+	must(t, h.Watch([]fence.VIP{vipA, vip6})) // attaches the gate, which takes a while
 	for i := range 5 {
 		hold := fence.Holding{Group: "web", Lock: fmt.Sprint("lock-", i)}
-		deadline := boottime.Now() + 400*time.Millisecond // bound for 1 s
+		deadline := boottime.Now() + 500*time.Millisecond // bound for 1 s
 		must(t, h.Bind(hold, []fence.VIP{vipA, vip6}, deadline))
 		if open := h.Bound()[0].Open; open != deadline {
 			t.Errorf("status says open until %v, want %v", open, deadline)
