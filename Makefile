@@ -14,7 +14,7 @@ WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
 KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test vet test-unit test-kernel sim lint fmt demo clean
+.PHONY: help deps build test vet test-unit test-kernel sim model lint fmt demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ SCHEDULES ?= 1000000
 sim: ## play a million schedules of directors and guards, and the mutants that must fall
 	@ZKLVS_SCHEDULES=$(SCHEDULES) $(GO) test -count=1 -timeout 15m -v -run '^TestSchedules$$' ./internal/sim
 	@ZKLVS_MUTANTS=all $(GO) test -count=1 -timeout 15m -v -run '^TestMutants' ./internal/sim
+
+model: deps ## check the formal model of the election (QUICK=1: smaller bounds, a minute)
+	@docs/model/check $(if $(QUICK),--quick)
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint
 	'$(GOLANGCI_LINT)' run ./...
