@@ -309,10 +309,18 @@ func (t *tour) killAndWait(ctx context.Context, holder, next string) (time.Durat
 	t.say("the VIP is bound on %s %.2f s later (W + 1 s is %.2f s)", next, (boottime.Now() - killed).Seconds(), bound.Seconds())
 	served, cancelServed := Within(ctx, patience)
 	defer cancelServed()
-	if _, err := t.c.WaitServed(served, lab.VIP, RealServer1, RealServer2); err != nil {
+	err := lab.WaitUntil(served, "the client is served again", func() error {
+		_, err := t.c.Curl(served, lab.VIP)
+		return err
+	})
+	if err != nil {
 		return killed, err
 	}
 	t.say("the client is served again after %.2f s", (boottime.Now() - killed).Seconds())
+	if _, err := t.c.WaitServed(served, lab.VIP, RealServer1, RealServer2); err != nil {
+		return killed, err
+	}
+	t.say("and by both real servers in turn after %.2f s", (boottime.Now() - killed).Seconds())
 	return killed, lab.WaitUntil(served, "the client has asked for a while after the bound", func() error {
 		if boottime.Now() < killed+bound+time.Second {
 			return errors.New("not yet")
