@@ -73,7 +73,7 @@ func TestKernelGateForeignFilters(t *testing.T) {
 			}
 			must(g.Set(vip4, boottime.Now()+time.Hour))
 			before := in()
-			if !l.dial(vip4) || in() == before {
+			if !l.reaches(vip4) || in() == before {
 				t.Error("what passes our gate does not reach the foreign filter")
 			}
 			wantStatus(t, g, gate.InterfaceStatus{Name: "s0", Index: l.link("s0").Attrs().Index, Ingress: true, Egress: true})

@@ -68,7 +68,7 @@ func TestKernelGateIPVS(t *testing.T) {
 		t.Error("served while shut")
 	}
 	must(g.Set(vip4, boottime.Now()+time.Hour))
-	if !c.dial(vip4) {
+	if !c.reaches(vip4) {
 		t.Error("not served while open")
 	}
 	must(g.Shut(vip4))
@@ -78,7 +78,7 @@ func TestKernelGateIPVS(t *testing.T) {
 		t.Error("forwarded through egress while shut")
 	}
 	run(t, "tc filter del dev s0 egress")
-	if !c.dial(vip4) {
+	if !c.reaches(vip4) {
 		t.Error("not served without filters: the test lacks its premise")
 	}
 }
@@ -96,7 +96,7 @@ func TestKernelGateRealServer(t *testing.T) {
 			t.Error("the standby serves without exemption")
 		}
 		exempt(t, g, c.directors)
-		if !c.dial(vip4) {
+		if !c.reaches(vip4) {
 			t.Error("the standby does not serve what the director forwards")
 		}
 		mac := c.link("r0").Attrs().HardwareAddr.String()

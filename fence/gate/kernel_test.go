@@ -63,7 +63,7 @@ func TestKernelGate(t *testing.T) {
 	want("nothing gated", true)
 	must(g.Add(vip4, vip6))
 	want("added", false)
-	if !l.dial(netip.MustParseAddr("10.0.0.1")) || !l.ping(netip.MustParseAddr("fd00::1")) {
+	if !l.reaches(netip.MustParseAddr("10.0.0.1")) || !l.ping(netip.MustParseAddr("fd00::1")) {
 		t.Error("the host's own addresses are gated")
 	}
 	setAll(g, boottime.Now()+time.Hour)
@@ -175,7 +175,7 @@ func TestKernelGateClient(t *testing.T) {
 		standby := newGate(t)
 		must(standby.Add(vip4, vip6))
 		must(standby.Ensure())
-		if !dialHere(vip4) || !dialHere(vip6) {
+		if !dialHere(vip4, patience) || !dialHere(vip6, patience) {
 			t.Error("a standby cannot reach the VIP on the holder")
 		}
 		if !strings.Contains(run(t, "ip neighbor show 10.0.0.100 dev c0"), l.serverMAC.String()) {

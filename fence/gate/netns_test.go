@@ -115,13 +115,24 @@ func (l *lan) inClient(script string) { l.in(l.client, func() { run(l.t, script)
 // dial says whether a TCP connection to an address from the client succeeds. A
 // listener must run there.
 func (l *lan) dial(a netip.Addr) (ok bool) {
-	l.in(l.client, func() { ok = dialHere(a) })
+	l.in(l.client, func() { ok = dialHere(a, refusal) })
 	return ok
 }
 
+// reaches is dial where an answer is expected, however busy the machine is.
+func (l *lan) reaches(a netip.Addr) (ok bool) {
+	l.in(l.client, func() { ok = dialHere(a, patience) })
+	return ok
+}
+
+const (
+	refusal  = 300 * time.Millisecond // without an answer for so long, there is none
+	patience = 10 * time.Second
+)
+
 // dialHere connects a raw socket on the calling thread: net.Dial would use
 // others, in other namespaces.
-func dialHere(a netip.Addr) bool {
+func dialHere(a netip.Addr, within time.Duration) bool {
 	family := unix.AF_INET
 	if a.Is6() {
 		family = unix.AF_INET6
@@ -129,7 +140,7 @@ func dialHere(a netip.Addr) bool {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must(err)
 	defer unix.Close(fd)
-	wait := unix.NsecToTimeval(int64(300 * time.Millisecond)) // for connect, too
+	wait := unix.NsecToTimeval(int64(within)) // for connect, too
 	must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait))
 	return unix.Connect(fd, sockaddr(a, port)) == nil
 }

@@ -92,7 +92,7 @@ func testIPIP(t *testing.T) bool {
 		t.Error("answers through a tunnel while shut")
 	}
 	must(g.Set(vip4, boottime.Now()+time.Hour))
-	if !l.dial(vip4) {
+	if !l.reaches(vip4) {
 		t.Error("does not answer through a tunnel while open")
 	}
 	return true
