@@ -3,13 +3,16 @@
  * exhaustively by spin. README.md beside this file says what is abstracted away
  * and why that is sound; `make model` runs it, variants included.
  *
- * N directors, each with its guard and its kernel, K locks for each of them, a
- * record that is deleted by hand up to C times. All that is not counted here is
- * unbounded: renewals, reads, grants, waits, deaths, freezes (a process that is
- * frozen is one that the checker does not let run).
+ * N directors, each with its guard and its kernel, K locks for each of them
+ * (FIRST for the first), a record that is deleted by hand up to C times. All
+ * that is not counted here is unbounded: renewals, reads, grants, waits, deaths,
+ * freezes (a process that is frozen is one that the checker does not let run).
  *
- * Each rule that a variant breaks stands in a macro or an #ifdef of that name;
- * spin -DNAME makes the variant, and must then find a counterexample.
+ * Each rule that a variant breaks stands beside an #ifdef of that name; spin
+ * -DNAME makes the variant, and must then find a counterexample. Others change
+ * what is searched, not what is said: NONE_ASTRAY (no request runs after its
+ * sender gave up waiting), SHORTEST (for a search breadth first), SORTED, CLAIM
+ * and REACH, see there.
  */
 #ifndef N
 #define N 2
