@@ -132,30 +132,3 @@ func filter[T any](all []T, keep func(T) bool) []T {
 	}
 	return out
 }
-
-// maxFenced is how many fenced locks are remembered for a group. A call that
-// comes later still carries the deadline of its own day, long past.
-const maxFenced = 1024
-
-// memory holds the names of the last maxFenced fenced locks.
-type memory struct {
-	names map[string]bool
-	order []string
-}
-
-func (m *memory) has(lock string) bool { return m.names[lock] }
-
-func (m *memory) add(lock string) {
-	if m.names[lock] {
-		return
-	}
-	if m.names == nil {
-		m.names = map[string]bool{}
-	}
-	if len(m.order) >= maxFenced {
-		delete(m.names, m.order[0])
-		m.order = m.order[1:]
-	}
-	m.names[lock] = true
-	m.order = append(m.order, lock)
-}

@@ -6,7 +6,7 @@ func (h *Host) Fenced(hold Holding) bool {
 	g := h.group(hold.Group)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return g.fenced.has(hold.Lock)
+	return g.fenced.Has(hold.Lock)
 }
 
 // Checksum6 lets tests make neighbor solicitations.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/zklvs/zklvs/internal/finality"
 )
 
 // DefaultGARPRefresh is how often a bound VIP is announced again.
@@ -63,8 +65,8 @@ type group struct {
 	gating sync.Mutex // held while the gate is moved, and for no other kernel act
 	gated  gated      // guarded by gating
 
-	fenced memory // guarded by Host.mu, so that a fence is known at once
-	bound  *Bound // guarded by Host.mu: what status shows
+	fenced finality.Memory // guarded by Host.mu, so that a fence is known at once
+	bound  *Bound          // guarded by Host.mu: what status shows
 }
 
 // held is what may be bound for a group: from just before the first address is
@@ -148,7 +150,7 @@ func (h *Host) group(name string) *group {
 // permitAt says for how many seconds an address may be bound at now under a lock.
 func (h *Host) permitAt(g *group, lock string, now, deadline time.Duration) (uint32, error) {
 	h.mu.Lock()
-	fenced := g.fenced.has(lock)
+	fenced := g.fenced.Has(lock)
 	h.mu.Unlock()
 	if fenced {
 		return 0, fmt.Errorf("lock %s: %w", lock, ErrFenced)

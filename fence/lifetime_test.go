@@ -72,18 +72,3 @@ func TestSchedule(t *testing.T) {
 		}
 	}
 }
-
-func TestMemoryIsBounded(t *testing.T) {
-	var m memory
-	name := func(i int) string { return time.Duration(i).String() }
-	for i := range maxFenced + 10 {
-		m.add(name(i))
-		m.add(name(i))
-	}
-	if len(m.names) != maxFenced || len(m.order) != maxFenced {
-		t.Fatalf("remembers %d names in order of %d, want %d", len(m.names), len(m.order), maxFenced)
-	}
-	if m.has(name(9)) || !m.has(name(10)) || !m.has(name(maxFenced+9)) {
-		t.Error("does not remember the latest names")
-	}
-}

@@ -33,7 +33,7 @@ func (h *Host) Fence(hold Holding, reason string) error {
 	start := h.now()
 	g := h.group(hold.Group)
 	h.mu.Lock()
-	g.fenced.add(hold.Lock)
+	g.fenced.Add(hold.Lock)
 	h.mu.Unlock()
 	// From here on nothing is opened under this lock: see open. Should this fail,
 	// release tries again and reports.

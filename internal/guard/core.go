@@ -9,6 +9,7 @@ import (
 
 	"github.com/zklvs/zklvs/election"
 	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/internal/finality"
 )
 
 // SilenceMargin is how long before a deadline the guard fences by itself: the
@@ -56,7 +57,7 @@ type place struct {
 	version  int32            // of the record, in the last grant
 	deadline time.Duration    // of the last grant
 	settle   bool             // settle the lock when it is fenced
-	fenced   memory
+	fenced   finality.Memory
 }
 
 type phase uint8
@@ -117,7 +118,7 @@ func (c *Core) refuse(now time.Duration, to uint64, g election.Grant, p *place) 
 		return ErrOtherGuard
 	case c.gone:
 		return ErrGone
-	case p.fenced.has(g.Holding.Lock):
+	case p.fenced.Has(g.Holding.Lock):
 		return fence.ErrFenced
 	case other && (p.phase == answering || p.phase == fencing):
 		return fmt.Errorf("%w (%s)", fence.ErrHeld, p.holding.Lock)
@@ -133,7 +134,7 @@ func (c *Core) refuse(now time.Duration, to uint64, g election.Grant, p *place) 
 // lock are refused. The caller carries it out and calls Fenced.
 func (c *Core) Order(h election.Holding) {
 	p := c.place(h.Group)
-	p.fenced.add(h.Lock)
+	p.fenced.Add(h.Lock)
 	if p.phase == answering && p.holding.Lock == h.Lock {
 		p.phase = fencing
 	}
@@ -183,7 +184,7 @@ func (c *Core) Gone(why string) []Action {
 }
 
 func (c *Core) fence(p *place, reason string) Fence {
-	p.fenced.add(p.holding.Lock)
+	p.fenced.Add(p.holding.Lock)
 	p.phase, p.settle = fencing, true
 	return Fence{Holding: p.holding, Reason: reason}
 }
@@ -264,31 +265,4 @@ func (c *Core) sorted() []*place {
 	}
 	slices.SortFunc(out, func(a, b *place) int { return strings.Compare(a.holding.Group, b.holding.Group) })
 	return out
-}
-
-// maxFenced is how many fenced locks are remembered for a group. A grant that
-// comes later still carries the deadline of its own day, long past.
-const maxFenced = 1024
-
-// memory holds the names of the last maxFenced fenced locks.
-type memory struct {
-	names map[string]bool
-	order []string
-}
-
-func (m *memory) has(lock string) bool { return m.names[lock] }
-
-func (m *memory) add(lock string) {
-	if m.names[lock] {
-		return
-	}
-	if m.names == nil {
-		m.names = map[string]bool{}
-	}
-	if len(m.order) >= maxFenced {
-		delete(m.names, m.order[0])
-		m.order = m.order[1:]
-	}
-	m.names[lock] = true
-	m.order = append(m.order, lock)
 }

@@ -20,7 +20,7 @@ var mutants = []mutant{
 	{"the record is taken without compare-and-set", "election/acquire.go",
 		"Version: v.version, Data: rec.Encode()}", "Version: AnyVersion, Data: rec.Encode()}", "one answers|epochs grow by one"},
 	{"a grant is accepted after its lock was fenced", "internal/guard/core.go",
-		"case p.fenced.has(g.Holding.Lock):", "case false:", "a fence is final|one answers"},
+		"case p.fenced.Has(g.Holding.Lock):", "case false:", "a fence is final|one answers"},
 	{"a missing record is taken as free", "election/acquire.go",
 		`g.newRecord(StateUnknown, g.maxEpoch, "the record was missing")`,
 		`g.newRecord(StateReleased, g.maxEpoch, "the record was missing")`, "one answers"},
@@ -69,5 +69,5 @@ var mutants = []mutant{
 	{"guard: the receipt of a lock that the record does not name", "election/settle.go",
 		"ours := rec.Lock == s.Lock", "ours := true", "a receipt means gone"},
 	{"guard: a fence for silence is not remembered", "internal/guard/core.go",
-		"\tp.fenced.add(p.holding.Lock)\n", "", "a fence is final"},
+		"\tp.fenced.Add(p.holding.Lock)\n", "", "a fence is final"},
 }
