@@ -159,7 +159,7 @@ func (k *faulty) suffer(f fault) (took time.Duration) {
 			continue
 		}
 		claimed := w.waitClaim(heir, at)
-		k.Logf("%s, group %s: taken over after %v; no answer for %v", f.name, k.groups[i].group, claimed-at, w.outage(holder, claimed))
+		k.Logf("%s, group %s: taken over after %v; no answer for %v", f.name, k.groups[i].group, claimed-at, w.Outage(holder, claimed))
 		k.inTime(claimed - at)
 		if i == 0 {
 			took = claimed - at

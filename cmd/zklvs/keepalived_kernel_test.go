@@ -53,11 +53,11 @@ func (k *cluster) kill(p *peer) time.Duration {
 	w.waitAnswered(p.backup, 20)
 	w.waitAnswered(p.master, 20)
 	w.stop()
-	k.Logf("keepalived killed: taken over after %v; %d requests answered by two hosts\n%s", took, len(w.prober.Conflicts()), w.spans())
+	k.Logf("keepalived killed: taken over after %v; %d requests answered by two hosts\n%s", took, len(w.Conflicts()), w.BoundText())
 	rules, err := k.Rules(k.ctx, p.master.Name())
 	k.must(err)
-	if len(w.prober.Conflicts()) == 0 || !strings.Contains(rules, p.vip.Addr().String()) {
-		k.Errorf("keepalived does better than the notes say: %d conflicts; rules of the dead master:\n%s", len(w.prober.Conflicts()), rules)
+	if len(w.Conflicts()) == 0 || !strings.Contains(rules, p.vip.Addr().String()) {
+		k.Errorf("keepalived does better than the notes say: %d conflicts; rules of the dead master:\n%s", len(w.Conflicts()), rules)
 	}
 	return took
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -35,6 +36,7 @@ type Prober struct {
 	sent          []time.Duration // by request number
 	answers       []Answer
 	announcements []Announcement
+	macs          []string // that were seen
 }
 
 // question is how a protocol asks for an address: arpQuestion or nsQuestion.
@@ -196,19 +198,42 @@ func (p *Prober) note(at time.Duration, frame []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	mac := p.name(c.mac)
 	if c.asked && int(c.number) < len(p.sent) {
-		p.answers = append(p.answers, Answer{Request: c.number, Asked: p.sent[c.number], At: at, MAC: c.mac.String()})
+		p.answers = append(p.answers, Answer{Request: c.number, Asked: p.sent[c.number], At: at, MAC: mac})
 		return
 	}
-	p.announcements = append(p.announcements, Announcement{At: at, MAC: c.mac.String()})
+	p.announcements = append(p.announcements, Announcement{At: at, MAC: mac})
+}
+
+// name is a hardware address as text, kept once: hours of answers come from a few.
+func (p *Prober) name(mac net.HardwareAddr) string {
+	text := mac.String()
+	if i := slices.Index(p.macs, text); i >= 0 {
+		return p.macs[i]
+	}
+	p.macs = append(p.macs, text)
+	return text
 }
 
 // Answers returns the answers that came at or after a time, as they came.
 func (p *Prober) Answers(since time.Duration) []Answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(p.answers), func(a Answer) bool { return a.At < since })
+	first, _ := slices.BinarySearchFunc(p.answers, since, func(a Answer, t time.Duration) int { return cmp.Compare(a.At, t) })
+	return slices.Clone(p.answers[first:])
 }
+
+// Sent returns when the requests were sent that were sent at or after a time.
+func (p *Prober) Sent(since time.Duration) []time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, _ := slices.BinarySearch(p.sent, since)
+	return slices.Clone(p.sent[first:])
+}
+
+// discard closes the socket of a prober that never ran.
+func (p *Prober) discard() { unix.Close(p.fd) }
 
 // Announcements returns the unasked claims that came at or after a time.
 func (p *Prober) Announcements(since time.Duration) []Announcement {
