@@ -23,6 +23,7 @@ import (
 const (
 	First       = "node01" // director, preferred by priority
 	Second      = "node04" // director
+	Third       = "node05" // director, where Options.Directors is 3
 	RealServer1 = "node02"
 	RealServer2 = "node03"
 	Client      = "client"
@@ -45,6 +46,11 @@ type Options struct {
 	NoRealServers bool
 	// Servers is the number of ZooKeeper servers: 1 (the default) or 3.
 	Servers int
+	// Directors is their number: 2 (the default) or 3.
+	Directors int
+	// OwnDisks gives each ZooKeeper server's data a file system of its own, of so
+	// many bytes, that can be filled; 0: none.
+	OwnDisks int64
 	// Progress is told what is being started; may be nil.
 	Progress func(format string, args ...any)
 }
@@ -86,8 +92,15 @@ func (c *Cluster) startZooKeeper(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.Lab.AddNodes(First, Second, RealServer1, RealServer2, Client); err != nil {
+	if _, err := c.Lab.AddNodes(append(c.Directors(), RealServer1, RealServer2, Client)...); err != nil {
 		return err
+	}
+	for _, h := range hosts {
+		if c.options.OwnDisks > 0 {
+			if err := h.OwnDisk(h.ZooKeeperDisk(), c.options.OwnDisks); err != nil {
+				return err
+			}
+		}
 	}
 	c.options.Progress("starting ZooKeeper on %s", strings.Join(names, ", "))
 	c.ZooKeeper, err = c.Lab.StartZooKeeper(ctx, lab.ZooKeeperOptions{}, hosts...)
@@ -126,7 +139,7 @@ func (c *Cluster) startDirectors(ctx context.Context) error {
 	if c.ZooKeeper == nil {
 		return nil // told already
 	}
-	for _, name := range []string{First, Second} {
+	for _, name := range c.Directors() {
 		c.options.Progress("starting the director %s", name)
 		if err := c.StartDirector(name); err != nil {
 			return err
@@ -136,6 +149,11 @@ func (c *Cluster) startDirectors(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Directors returns the names of the directors.
+func (c *Cluster) Directors() []string {
+	return []string{First, Second, Third}[:max(2, c.options.Directors)]
 }
 
 // StartDirector starts the daemon of a director.
@@ -218,7 +236,7 @@ func (c *Cluster) Curl(ctx context.Context, vip netip.Addr) (string, error) {
 // of the kernels themselves; "" for none, an error for more than one.
 func (c *Cluster) Answerer(vip netip.Addr) (string, error) {
 	var holders []string
-	for _, name := range []string{First, Second} {
+	for _, name := range c.Directors() {
 		bound, err := c.Lab.Host(name).Bound("eth0", vip)
 		if err != nil {
 			return "", err

@@ -51,7 +51,7 @@ func (s AddressSpan) String() string {
 func NewAddressWatch(h *Host, address netip.Addr) (*AddressWatch, error) {
 	w := &AddressWatch{host: h, address: address, bound: map[uint32]int{}}
 	err := h.Do(func() (err error) {
-		w.fd, err = openAddressNotices()
+		w.fd, err = openNotices(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 		return err
 	})
 	if err == nil {
@@ -78,19 +78,23 @@ func (w *AddressWatch) begin() error {
 	return nil
 }
 
-// openAddressNotices opens a socket that wakes up ten times a second, to be closed.
-func openAddressNotices() (int, error) {
+// openNotices opens a socket for groups of a kernel's notices (RTNLGRP_... of
+// linux/rtnetlink.h) that wakes up ten times a second, to be closed.
+func openNotices(kinds ...int) (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return 0, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	groups := uint32(1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1))
+	var groups uint32
+	for _, k := range kinds {
+		groups |= 1 << (k - 1)
+	}
 	if err := errors.Join(
 		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}),
 	); err != nil {
 		unix.Close(fd)
-		return 0, fmt.Errorf("subscribe to address notices: %w", err)
+		return 0, fmt.Errorf("subscribe to notices of the kernel: %w", err)
 	}
 	return fd, nil
 }

@@ -12,13 +12,13 @@ var VIP = netip.MustParseAddr("192.168.150.100")
 // Mgmt. ZooKeeper's hosts are in Mgmt only.
 var lastByte = map[string]byte{
 	"zk1": 1, "zk2": 2, "zk3": 3,
-	"node01": 11, "node04": 14, // directors
+	"node01": 11, "node04": 14, "node05": 15, // directors
 	"node02": 12, "node03": 13, // real servers
 	"client": 20,
 }
 
 // AddNodes adds hosts by the names of the usual plan: directors node01
-// (192.168.150.11) and node04 (.14), real servers node02 (.12) and node03
+// (192.168.150.11), node04 (.14) and node05 (.15), real servers node02 (.12) and node03
 // (.13), client (.20), and zk1, zk2, zk3. Their eth0 is in LAN and eth1 in Mgmt
 // (10.99.0.0/24, same last byte); zk1 to zk3 have eth1 only.
 func (l *Lab) AddNodes(names ...string) ([]*Host, error) {
