@@ -5,8 +5,18 @@ import (
 	"time"
 )
 
-// takeAt returns when the group may be taken, Never if not as things stand.
+// takeAt returns when the group may be taken, Never if not as things stand. Under
+// a promise nothing is taken.
 func (g *group) takeAt() time.Duration {
+	at := g.freeAt()
+	if at == Never {
+		return Never
+	}
+	return max(at, g.promised)
+}
+
+// freeAt returns when the record's situation lets this director take.
+func (g *group) freeAt() time.Duration {
 	if g.phase != PhaseWaiting || g.cfg.Paused || !g.view.seen || g.ineligible() != "" {
 		return Never
 	}
@@ -26,8 +36,14 @@ func (g *group) takeAt() time.Duration {
 		if v.holds(g.lock) {
 			return Never // ours: adopted, not taken
 		}
+		if !v.mayTake(g.m.self()) {
+			return Never
+		}
 		return v.since + t.Wait(v.record.Lease()) + rank
 	case situationUnknown:
+		if !v.mayTake(g.m.self()) {
+			return Never
+		}
 		return v.since + t.Wait(max(v.record.Lease(), MaxLease)) + rank
 	case situationMissing:
 		return v.since + rank
@@ -61,16 +77,22 @@ func (g *group) wantAcquire(now time.Duration) bool {
 	txn = append(txn,
 		Op{Kind: OpSet, Key: g.key(NodeRecord, ""), Version: v.version, Data: rec.Encode()},
 		Op{Kind: OpSet, Key: g.ownKey(), Version: AnyVersion, Data: g.lockData()})
+	if v.situation.kind != situationReleased { // without a receipt only a voter may
+		txn = append(txn, Op{Kind: OpCheck, Key: g.key(NodeVoters, ""), Version: v.votersVersion})
+	}
 	lock := g.lock
+	g.taking = true
 	g.m.send(now, Request{Txn: txn}, func(at time.Duration, r Reply) {
+		g.taking = false
 		if g.phase != PhaseWaiting || g.lock != lock {
+			g.unsure = g.unsure || r.Outcome == OutcomeUnknown
 			return // the lock was lost meanwhile; the record will tell
 		}
 		if r.Outcome != OutcomeOK {
 			g.tried = g.tried || r.Outcome == OutcomeUnknown
 			g.retryLater(at, r)
 			if r.Outcome == OutcomeConflict { // our server may lag behind the change that caused it
-				g.nextObserve = at + conflictPause
+				g.nextObserve, g.nextVoters = at+conflictPause, at
 			}
 			return
 		}
@@ -89,12 +111,14 @@ func (g *group) begin(now time.Duration, epoch uint64, lease time.Duration, vers
 	g.maxEpoch = max(g.maxEpoch, epoch)
 	g.deadline, g.nextRenew, g.why = 0, now+g.m.cfg.Timing.Renew, ""
 	g.better, g.betterSince = LockName{}, 0
-	g.nextObserve = now
+	g.recorded = lease + g.m.cfg.Timing.Lateness
+	g.hold, g.votersLookedAt, g.missed = hold{}, false, map[string]time.Duration{}
+	g.nextObserve, g.nextVoters = now, now
 }
 
 func (g *group) newRecord(state State, epoch uint64, reason string) Record {
 	return Record{Format: RecordFormat, State: state, Epoch: epoch, LeaseMS: MaxLease.Milliseconds(),
-		Since: since(g.m.cfg.Wall()), Reason: reason, Voters: g.view.record.Voters}
+		Since: since(g.m.cfg.Wall()), Reason: reason}
 }
 
 func (g *group) takeReason() string {

@@ -236,6 +236,8 @@ func shortKey(k election.Key) string {
 		return k.Group + " queue"
 	case election.NodeRecord:
 		return k.Group + " record"
+	case election.NodeVoters:
+		return k.Group + " voters"
 	}
 	return k.Group + " " + shortLock(k.Lock)
 }

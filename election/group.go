@@ -44,7 +44,10 @@ type group struct {
 	lock     LockName // own lock; valid in all phases but out
 	priority int      // as written in the own lock
 	renewals uint64
-	tried    bool // an acquisition with the own lock was sent and may yet commit
+	taking   bool          // an acquisition is under way
+	tried    bool          // an acquisition with the own lock was sent and may yet commit
+	unsure   bool          // the same with another lock, of an earlier session or life
+	promised time.Duration // until when not to acquire
 
 	// A holding.
 	epoch      uint64
@@ -53,11 +56,16 @@ type group struct {
 	version    int32         // of the record
 	nextRenew  time.Duration
 	releasedTo string
-	why        string // reason of the fence, goes into the receipt
+	why        string        // reason of the fence, goes into the receipt
+	recorded   time.Duration // lease in the record: L and the fence lateness
+	hold       hold
+	missed     map[string]time.Duration // voters without a lock, and since when
 
-	view        view
-	nextObserve time.Duration
-	lookAgain   bool // the outcome of the last Txn is unknown: observe before anything else
+	view           view
+	nextObserve    time.Duration
+	votersLookedAt bool          // the list was read in this holding, after the last attempt to write it
+	nextVoters     time.Duration // when to read the list of voters too
+	lookAgain      bool          // the outcome of the last Txn is unknown: observe before anything else
 
 	backoffUntil time.Duration
 	strays       []uint64        // random numbers of own locks not in use
@@ -70,7 +78,7 @@ type group struct {
 }
 
 func newGroup(m *Machine, name string, now time.Duration) *group {
-	return &group{m: m, name: name, nextObserve: now, stepped: map[string]bool{}, handed: map[string]bool{}}
+	return &group{m: m, name: name, nextObserve: now, nextVoters: now, unsure: true, stepped: map[string]bool{}, handed: map[string]bool{}}
 }
 
 func (g *group) holding() Holding {
@@ -125,7 +133,9 @@ func (g *group) expire(now time.Duration) {
 	}
 	if now >= g.preemptAt() {
 		g.preempt(now)
+		return
 	}
+	g.ask(now)
 }
 
 // sessionLost forgets a waiting lock and fences a held one.
@@ -165,6 +175,7 @@ func (g *group) fenced(now time.Duration, h Holding) {
 // remembered as a stray.
 func (g *group) leave() {
 	g.phase = PhaseOut
+	g.unsure = g.unsure || g.tried
 	g.lock, g.epoch, g.deadline, g.renewals, g.releasedTo = LockName{}, 0, 0, 0, ""
 	g.lookAgain, g.tried = false, false
 }
@@ -183,7 +194,7 @@ func (g *group) key(kind NodeKind, lock string) Key {
 func (g *group) ownKey() Key { return g.key(NodeLock, g.lock.String()) }
 
 func (g *group) lockData() []byte {
-	return LockData{Node: g.m.cfg.Node, Priority: g.priority, Renewals: g.renewals}.Encode()
+	return g.m.lockData(g.priority, g.renewals)
 }
 
 // renewal returns this group's operations in a renewal: opsPerRenewal of them.
@@ -206,9 +217,13 @@ func (g *group) renewalRefusal(r Reply) string {
 	return what + " was changed by another (" + r.Code.String() + ")"
 }
 
-// extend moves D after a committed write that was sent at sent.
+// extend moves D after a committed write that was sent at sent, or after every
+// voter has promised on a question that was sent then or later.
 func (g *group) extend(now, sent time.Duration) {
 	deadline := sent + g.lease
+	if g.deadline != 0 && deadline <= g.deadline {
+		return
+	}
 	if now >= deadline-StepDown {
 		if g.deadline == 0 { // never answered: a fresh renewal may still begin the holding
 			g.nextRenew = now
@@ -225,7 +240,7 @@ func (g *group) moments() []time.Duration {
 	at := []time.Duration{g.nextObserve}
 	switch g.phase {
 	case PhaseHolding:
-		at = append(at, g.nextRenew, g.preemptAt(), g.deadline-StepDown)
+		at = append(at, g.nextRenew, g.preemptAt(), g.deadline-StepDown, g.askAt())
 	case PhaseWaiting:
 		at = append(at, g.takeAt())
 	case PhaseOut:

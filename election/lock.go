@@ -103,12 +103,20 @@ func digits(s string, base uint64) (uint64, bool) {
 	return n, true
 }
 
-// LockData is what a lock znode holds. It is for people, except for the
-// priority, which is written once and never changed.
+// LockData is what a lock znode holds. Only the renewals ever change in it, and
+// these are for people.
 type LockData struct {
 	Node     string `json:"node"`
 	Priority int    `json:"priority"`
 	Renewals uint64 `json:"renewals"`
+	// MachineID and Address ask for a place in the list of voters.
+	MachineID string `json:"machine_id,omitempty"`
+	Address   string `json:"address,omitempty"`
+}
+
+func (m *Machine) lockData(priority int, renewals uint64) []byte {
+	v := m.self()
+	return LockData{Node: v.Node, Priority: priority, Renewals: renewals, MachineID: v.MachineID, Address: v.Address}.Encode()
 }
 
 // Encode returns the data as one JSON object.

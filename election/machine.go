@@ -13,6 +13,9 @@ type Config struct {
 	Node   string
 	Host   HostID
 	Timing Timing
+	// Address is where this director answers questions of other holders, host:port
+	// (UDP); empty if nowhere: nobody can hold without ZooKeeper then.
+	Address string
 	// Random returns a fresh 64-bit number for each lock; cryptographic in
 	// production, seeded in the simulation.
 	Random func() uint64
@@ -32,6 +35,8 @@ type GroupConfig struct {
 	Ineligible string
 	// Backoff is how long to stay out of the queue after having been ineligible.
 	Backoff time.Duration
+	// Hold keeps the group without ZooKeeper while every voter promises.
+	Hold bool
 	// Paused stops acquiring and preempting, never renewing or fencing.
 	Paused bool
 }
@@ -58,7 +63,9 @@ type Machine struct {
 
 	pending *pending
 	lastID  uint64
-	turn    int // round-robin over groups, so that none starves
+	// questions counts those that were sent to voters.
+	questions uint64
+	turn      int // round-robin over groups, so that none starves
 
 	out []Action
 }
@@ -321,7 +328,7 @@ func (m *Machine) next(now time.Duration) {
 	}
 	n := len(m.groups)
 	for _, want := range []func(*group, time.Duration) bool{
-		(*group).wantReceipt, (*group).wantAcquire, (*group).wantQueue, (*group).wantObserve,
+		(*group).wantReceipt, (*group).wantAcquire, (*group).wantQueue, (*group).wantVoters, (*group).wantObserve,
 	} {
 		for i := range n {
 			if g := m.groups[(m.turn+i)%n]; want(g, now) {

@@ -30,8 +30,7 @@ func (g *group) wantQueue(now time.Duration) bool {
 // newLock returns the operation that queues a fresh lock.
 func (g *group) newLock() (Op, LockName) {
 	n := LockName{Node: g.m.cfg.Node, Session: g.m.session, Random: g.m.cfg.Random()}
-	data := LockData{Node: n.Node, Priority: g.cfg.Priority}.Encode()
-	return Op{Kind: OpCreateLock, Key: g.key(NodeLock, n.prefix()), Data: data}, n
+	return Op{Kind: OpCreateLock, Key: g.key(NodeLock, n.prefix()), Data: g.m.lockData(g.cfg.Priority, 0)}, n
 }
 
 func (g *group) enter(now time.Duration) bool {
@@ -112,6 +111,9 @@ func (g *group) withdraw(now time.Duration) bool {
 // written the same way, since it is immutable in a lock.
 func (g *group) stepBack(now time.Duration) bool {
 	better := g.betterBehind()
+	if g.tried && g.otherHolds() { // it could not promise with a lock that may yet take
+		return g.requeue(now)
+	}
 	if g.cfg.Paused || (len(better) == 0 && g.priority == g.cfg.Priority) {
 		return false
 	}
@@ -141,6 +143,11 @@ func (g *group) requeue(now time.Duration) bool {
 		g.retryLater(at, r)
 	})
 	return true
+}
+
+// otherHolds reports whether a director that may ask for a promise holds.
+func (g *group) otherHolds() bool {
+	return g.view.situation.kind == situationFrozen && !g.view.holds(g.lock) && len(g.view.voters.Voters) > 0
 }
 
 func (g *group) betterBehind() []waiter {
@@ -176,10 +183,16 @@ func (g *group) wantObserve(now time.Duration) bool {
 
 func (g *group) observe(now time.Duration, withQueueVersion bool) bool {
 	g.nextObserve = now + g.interval()
-	g.m.send(now, Request{Observe: g.name, WithQueueVersion: withQueueVersion}, func(at time.Duration, r Reply) {
+	request := Request{Observe: g.name, WithQueueVersion: withQueueVersion, WithVoters: now >= g.nextVoters}
+	epoch := g.epoch
+	g.m.send(now, request, func(at time.Duration, r Reply) {
 		if r.Outcome != OutcomeOK {
 			g.nextObserve = at + g.interval()
 			return
+		}
+		if request.WithVoters {
+			g.view.lookVoters(r.Observation)
+			g.nextVoters, g.votersLookedAt = at+idleObserve, g.phase == PhaseHolding && g.epoch == epoch
 		}
 		g.observed(at, r.Observation, withQueueVersion)
 	})
@@ -205,6 +218,7 @@ func (g *group) observed(now time.Duration, o Observation, withQueueVersion bool
 	g.lookAgain = false
 	g.maxEpoch = max(g.maxEpoch, g.view.record.Epoch)
 	g.forgetGoneLocks()
+	g.makeSure()
 	g.tell(g.troubleSeen())
 	switch g.phase {
 	case PhaseWaiting:
@@ -241,7 +255,7 @@ func (g *group) observedWaiting(now time.Duration) {
 		g.leave()
 		return
 	}
-	if g.view.holds(g.lock) {
+	if g.view.holds(g.lock) && now >= g.promised {
 		lease := g.view.record.Lease() - g.m.cfg.Timing.Lateness
 		if lease < MinLease {
 			return // not written by us with these settings: let it run out

@@ -56,11 +56,10 @@ type Record struct {
 	Node   string `json:"node,omitempty"`
 	Lock   string `json:"lock,omitempty"` // name of the lock znode
 	HostID
-	LeaseMS    int64    `json:"lease_ms"` // lease plus that holder's fence lateness, milliseconds
-	Since      string   `json:"since"`    // RFC 3339, for people
-	Reason     string   `json:"reason,omitempty"`
-	ReleasedTo string   `json:"released_to,omitempty"` // node that may take at once
-	Voters     []string `json:"voters,omitempty"`      // kept for on_zookeeper_loss: hold
+	LeaseMS    int64  `json:"lease_ms"` // lease plus that holder's fence lateness, milliseconds
+	Since      string `json:"since"`    // RFC 3339, for people
+	Reason     string `json:"reason,omitempty"`
+	ReleasedTo string `json:"released_to,omitempty"` // node that may take at once
 }
 
 // NewRecord returns the record that `apply` creates for a group that does not

@@ -136,7 +136,7 @@ func releaseRules() []rule {
 			b.slow = true
 			b.act(b.m.GiveUp(b.now, b.holding(), "test"))
 			r, _ := b.store.Record("web")
-			r.Voters = []string{"me"}
+			r.Since = "rewritten"
 			b.set(r)
 			b.slow = false
 			b.verify()

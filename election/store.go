@@ -10,6 +10,7 @@ const (
 	NodeQueue  NodeKind = iota // the parent of the locks
 	NodeRecord                 // the record
 	NodeLock                   // one lock
+	NodeVoters                 // the list of voters, outside of the group's tree
 )
 
 // Key names one znode.
@@ -51,7 +52,9 @@ type Request struct {
 	Observe string
 	// WithQueueVersion asks an Observe to read the queue's version before the record.
 	WithQueueVersion bool
-	Txn              []Op
+	// WithVoters asks an Observe to read the list of voters, at last.
+	WithVoters bool
+	Txn        []Op
 }
 
 // Outcome is how a request ended.
@@ -120,12 +123,21 @@ type Observation struct {
 	// NamedExists and NamedVersion are those of the lock that the record names.
 	NamedExists  bool
 	NamedVersion int32
+
+	// VotersExist, Voters and VotersVersion are those of the list of voters; they
+	// are only valid when the request asked for it.
+	VotersExist   bool
+	Voters        []byte
+	VotersVersion int32
 }
 
 // LockSeen is one child of the queue.
 type LockSeen struct {
 	Name     string
 	Priority int
+	// MachineID and Address are the director's as a voter.
+	MachineID string
+	Address   string
 }
 
 // NamedLock returns the lock that a record names, "" if none or if the record
@@ -144,6 +156,8 @@ func (k Key) String() string {
 		return k.Group + "/election"
 	case NodeRecord:
 		return k.Group + "/leader"
+	case NodeVoters:
+		return "voters/" + k.Group
 	case NodeLock:
 		return k.Group + "/election/" + k.Lock
 	}

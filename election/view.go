@@ -28,6 +28,11 @@ type view struct {
 
 	locks []waiter // parsed, by sequence
 
+	votersExist   bool // the list of voters was read, and is there
+	voters        Voters
+	votersProblem string // why it is not understood
+	votersVersion int32
+
 	// situation is what has to stay as it is for a take-over; since is the
 	// time after the reply that first showed it.
 	situation situation
@@ -37,7 +42,9 @@ type view struct {
 // waiter is a lock in the queue.
 type waiter struct {
 	LockName
-	priority int
+	priority  int
+	machineID string
+	address   string
 }
 
 // situation is comparable: while it stays equal, the wait goes on.
@@ -82,6 +89,26 @@ func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) boo
 	return true
 }
 
+// lookVoters takes in the list of voters. An old one does no harm: an acquisition
+// checks its version.
+func (v *view) lookVoters(o Observation) {
+	v.votersExist, v.voters, v.votersProblem, v.votersVersion = o.VotersExist, Voters{}, "", o.VotersVersion
+	if !o.VotersExist {
+		return
+	}
+	list, err := DecodeVoters(o.Voters)
+	if err != nil {
+		v.votersProblem = err.Error()
+		return
+	}
+	v.voters = list
+}
+
+// mayTake reports whether a director may acquire without a receipt.
+func (v *view) mayTake(one Voter) bool {
+	return v.votersExist && v.votersProblem == "" && v.voters.mayTake(one)
+}
+
 // decode reads the record unless it is the one that was read before.
 func (v *view) decode(data []byte) {
 	if v.raw != nil && bytes.Equal(data, v.raw) {
@@ -102,7 +129,7 @@ func parseWaiters(seen []LockSeen) []waiter {
 	var ws []waiter
 	for _, l := range seen {
 		if n, err := ParseLockName(l.Name); err == nil {
-			ws = append(ws, waiter{n, l.Priority})
+			ws = append(ws, waiter{n, l.Priority, l.MachineID, l.Address})
 		}
 	}
 	slices.SortFunc(ws, func(a, b waiter) int { return cmp.Compare(a.Sequence, b.Sequence) })

@@ -239,7 +239,7 @@ func (p *parts) join() error {
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
 	p.elector = zk.NewElector(zk.ElectorConfig{Session: p.elections, Tree: p.tree, Machine: machine,
-		Executor: p.director, Now: boottime.Now, Logger: p.log})
+		Executor: p.director, Ask: func(election.AskVoter) {}, Now: boottime.Now, Logger: p.log})
 	return nil
 }
 

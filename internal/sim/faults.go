@@ -141,7 +141,7 @@ func faultGroup(d *dice, h *host, group string) {
 		return
 	}
 	h.s.forget(group)
-	h.s.store.Remove(func(n lockservice.Node) bool { return n.Group == group })
+	h.s.store.Remove(func(n lockservice.Node) bool { return n.Group == group && n.Kind != election.NodeVoters })
 	h.s.after(d.upTo(3*time.Second), func() {
 		h.s.store.Apply(group, election.NewRecord(false, time.Unix(0, 0)))
 	})

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/zklvs/zklvs/election"
 )
 
 // maxBatch bounds one Multi, in bytes. Servers refuse packets above
@@ -39,8 +41,9 @@ type Applied struct {
 
 // unit is what must stand in one Multi together.
 type unit struct {
-	group string // a new group's queue and record, made when the batch is known
-	ops   []Op
+	group  string // a new group's queue and record, made when the batch is known
+	listed bool   // its list of voters is there: the group was deleted by hand
+	ops    []Op
 }
 
 // Apply writes changes that were worked out from base. Up to 512 KiB they are
@@ -153,13 +156,17 @@ func (st *Store) units(ctx context.Context, base Snapshot, changes []Change, mis
 	if err != nil {
 		return nil, err
 	}
+	listed, err := st.children(ctx, st.tree.VotersRoot(), missing)
+	if err != nil {
+		return nil, err
+	}
 	for _, g := range groups {
 		u := byPath[groupDocs+g]
 		if u == nil {
 			u = &unit{}
 			byPath[groupDocs+g] = u
 		}
-		u.group = g
+		u.group, u.listed = g, listed[g]
 	}
 	paths := make([]string, 0, len(byPath))
 	for p := range byPath {
@@ -204,15 +211,9 @@ func (st *Store) absentGroups(ctx context.Context, base Snapshot, changes []Chan
 	for _, c := range changes {
 		want[c.Path] = !c.Delete
 	}
-	there := make(map[string]bool)
-	if !slices.Contains(missing, st.tree.Groups()) {
-		names, _, err := st.s.Children(ctx, st.tree.Groups())
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range names {
-			there[n] = true
-		}
+	there, err := st.children(ctx, st.tree.Groups(), missing)
+	if err != nil {
+		return nil, err
 	}
 	var absent []string
 	for p, yes := range want {
@@ -223,6 +224,19 @@ func (st *Store) absentGroups(ctx context.Context, base Snapshot, changes []Chan
 	}
 	slices.Sort(absent)
 	return absent, nil
+}
+
+// children returns the names below one of the cluster's parents.
+func (st *Store) children(ctx context.Context, parent string, missing []string) (map[string]bool, error) {
+	there := make(map[string]bool)
+	if slices.Contains(missing, parent) {
+		return there, nil
+	}
+	names, _, err := st.s.Children(ctx, parent)
+	for _, n := range names {
+		there[n] = true
+	}
+	return there, err
 }
 
 // apply is one Apply under way.
@@ -289,10 +303,14 @@ func (a *apply) expand(u unit, inFirst bool) ([]Op, error) {
 		return nil, fmt.Errorf("record of group %s: %w", u.group, err)
 	}
 	t := a.st.tree
-	return append(slices.Clone(u.ops),
+	ops := append(slices.Clone(u.ops),
 		OpCreate(t.Group(u.group), nil, Persistent),
 		OpCreate(t.Election(u.group), nil, Persistent),
-		OpCreate(t.Record(u.group), data, Persistent)), nil
+		OpCreate(t.Record(u.group), data, Persistent))
+	if !u.listed {
+		ops = append(ops, OpCreate(t.Voters(u.group), election.NewVoters().Encode(), Persistent))
+	}
+	return ops, nil
 }
 
 // commit writes one batch with the revision. After a lost reply the same

@@ -34,6 +34,8 @@ type ElectorConfig struct {
 	Tree     Tree
 	Machine  *election.Machine
 	Executor Executor
+	// Ask sends a question to a voter, at once or not at all; it must not block.
+	Ask func(election.AskVoter)
 	Now      func() time.Duration // CLOCK_BOOTTIME
 	Logger   *zap.Logger
 }
@@ -137,6 +139,8 @@ func (e *Elector) act(actions []election.Action) {
 			e.Executor.Fence(a)
 		case election.Queued:
 			e.Executor.Queued(a)
+		case election.AskVoter:
+			e.Ask(a)
 		case election.Note:
 			e.note(a)
 		}
@@ -184,6 +188,22 @@ func (e *Elector) Fenced(h election.Holding) {
 // GiveUp ends a holding that cannot be carried out.
 func (e *Elector) GiveUp(h election.Holding, reason string) {
 	e.call(func(now time.Duration) []election.Action { return e.Machine.GiveUp(now, h, reason) })
+}
+
+// Asked answers another director's question, see election.Machine. After Run has
+// ended nothing is promised.
+func (e *Elector) Asked(q election.Question) (a election.Answer) {
+	a.Reason = "this director is shutting down"
+	e.call(func(now time.Duration) []election.Action {
+		a = e.Machine.Asked(now, q)
+		return nil
+	})
+	return a
+}
+
+// Answered hands in the answer to a question that Ask was given.
+func (e *Elector) Answered(from election.Voter, q election.Question, a election.Answer) {
+	e.call(func(now time.Duration) []election.Action { return e.Machine.Answered(now, from, q, a) })
 }
 
 // Status returns a snapshot of all groups.

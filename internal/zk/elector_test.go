@@ -82,15 +82,15 @@ func TestElectorOperations(t *testing.T) {
 	e.requests.op(election.Op{Kind: 99})
 }
 
-func TestPrioritiesAreForgotten(t *testing.T) {
+func TestLocksAreForgotten(t *testing.T) {
 	e := NewElector(ElectorConfig{})
 	for i := range 10_000 {
-		e.requests.remember(fmt.Sprint(i), i)
-		if len(e.requests.priorities) > 4096 {
-			t.Fatalf("%d priorities kept", len(e.requests.priorities))
+		e.requests.remember(fmt.Sprint(i), election.LockSeen{Priority: i})
+		if len(e.requests.locks) > 4096 {
+			t.Fatalf("%d locks kept", len(e.requests.locks))
 		}
 	}
-	if e.requests.priorities["9999"] != 9999 {
+	if e.requests.locks["9999"].Priority != 9999 {
 		t.Error("the newest is not kept")
 	}
 }
@@ -188,7 +188,7 @@ func observeOnce(t testing.TB, s *Session, tree Tree, group string) (election.Ob
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	e := NewElector(ElectorConfig{Session: s, Tree: tree, Logger: zap.New(core)})
-	return must(e.requests.observe(context.Background(), group, false))(t), logs
+	return must(e.requests.observe(context.Background(), election.Request{Observe: group, WithVoters: true}))(t), logs
 }
 
 // withoutZxids checks and removes what differs from run to run.
@@ -226,8 +226,8 @@ func TestObserveOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := NewElector(ElectorConfig{Session: tapped, Tree: tree, Logger: zap.NewNop()})
-	e.requests.remember("g/"+held, 1)
-	got := must(e.requests.observe(context.Background(), "g", true))(t)
+	e.requests.remember("g/"+held, election.LockSeen{Name: held, Priority: 1})
+	got := must(e.requests.observe(context.Background(), election.Request{Observe: "g", WithQueueVersion: true}))(t)
 	if got.QueueVersion != 1 || !got.NamedExists || got.NamedVersion != 2 {
 		t.Errorf("%+v: expected version 1 of the queue and 2 of the lock", got)
 	}
@@ -241,8 +241,8 @@ func TestObserveOrder(t *testing.T) {
 	if diff := cmp.Diff(want, wire.reads()); diff != "" {
 		t.Error(diff)
 	}
-	_ = must(e.requests.observe(context.Background(), "g", false))(t)
-	want = append(want, want[1], want[2], want[4])
+	_ = must(e.requests.observe(context.Background(), election.Request{Observe: "g", WithVoters: true}))(t)
+	want = append(want, want[1], want[2], want[4], "get "+tree.Voters("g"))
 	if diff := cmp.Diff(want, wire.reads()); diff != "" {
 		t.Errorf("the second time: %s", diff)
 	}

@@ -14,14 +14,14 @@ import (
 // requests carries out what election asks of the lock service. It is not safe
 // for concurrent use.
 type requests struct {
-	session    *Session
-	tree       Tree
-	log        *zap.Logger
-	priorities map[string]int // of locks already read; a lock's priority never changes
+	session *Session
+	tree    Tree
+	log     *zap.Logger
+	locks   map[string]election.LockSeen // already read, by group/name; what counts in a lock never changes
 }
 
 func newRequests(s *Session, t Tree, log *zap.Logger) *requests {
-	return &requests{session: s, tree: t, log: log, priorities: map[string]int{}}
+	return &requests{session: s, tree: t, log: log, locks: map[string]election.LockSeen{}}
 }
 
 // serve carries out one request, in the session for which the machine made it
@@ -34,7 +34,7 @@ func (q *requests) serve(session int64, r election.Request) election.Reply {
 	if r.Txn != nil {
 		reply, err = q.commit(ctx, session, r.Txn)
 	} else {
-		reply.Observation, err = q.observe(ctx, r.Observe, r.WithQueueVersion)
+		reply.Observation, err = q.observe(ctx, r)
 		if err == nil && q.session.State().ID != session {
 			err = ErrExpired // its reads may stem from two sessions, and the later ones from a lagging server
 		}
@@ -119,6 +119,8 @@ func (q *requests) path(k election.Key) string {
 		return q.tree.Election(k.Group)
 	case election.NodeRecord:
 		return q.tree.Record(k.Group)
+	case election.NodeVoters:
+		return q.tree.Voters(k.Group)
 	}
 	return q.tree.Lock(k.Group, k.Lock)
 }
@@ -126,9 +128,10 @@ func (q *requests) path(k election.Key) string {
 // observe reads a group in the order that election's contract asks for,
 // leaving watches on the record, the queue and the holder's lock: a standby sees
 // each renewal at once, so that its wait begins at the last one.
-func (q *requests) observe(ctx context.Context, group string, withQueueVersion bool) (election.Observation, error) {
+func (q *requests) observe(ctx context.Context, r election.Request) (election.Observation, error) {
 	var o election.Observation
-	if withQueueVersion {
+	group := r.Observe
+	if r.WithQueueVersion {
 		stat, _, err := q.session.Exists(ctx, q.tree.Election(group))
 		if err != nil {
 			return o, err
@@ -148,7 +151,7 @@ func (q *requests) observe(ctx context.Context, group string, withQueueVersion b
 	} else if !errors.Is(err, ErrNoNode) {
 		return o, err
 	}
-	if o.Locks, err = q.locks(ctx, group, names); err != nil {
+	if o.Locks, err = q.readLocks(ctx, group, names); err != nil {
 		return o, err
 	}
 	if lock := election.NamedLock(o.Record); lock != "" {
@@ -162,17 +165,30 @@ func (q *requests) observe(ctx context.Context, group string, withQueueVersion b
 		}
 		o.NamedExists, o.NamedVersion = ok, s.Version
 	}
-	return o, nil
+	if r.WithVoters {
+		err = q.voters(ctx, group, &o)
+	}
+	return o, err
 }
 
-// maxLocks bounds how many priorities one observation reads. Directors have one
+// voters reads a group's list of voters.
+func (q *requests) voters(ctx context.Context, group string, o *election.Observation) error {
+	data, stat, err := q.session.Get(ctx, q.tree.Voters(group))
+	if errors.Is(err, ErrNoNode) {
+		return nil
+	}
+	o.VotersExist, o.Voters, o.VotersVersion = err == nil, data, stat.Version
+	return err
+}
+
+// maxLocks bounds how many locks one observation reads. Directors have one
 // lock each; more are somebody's mistake.
 const maxLocks = 256
 
-// locks reads the priority of each lock not yet known. A lock beyond the bound
-// has none, and is still seen: a director that missed its own would queue anew
+// readLocks reads each lock not yet known. A lock beyond the bound has no priority
+// and asks for nothing, and is still seen: a director that missed its own would queue anew
 // for ever.
-func (q *requests) locks(ctx context.Context, group string, names []string) ([]election.LockSeen, error) {
+func (q *requests) readLocks(ctx context.Context, group string, names []string) ([]election.LockSeen, error) {
 	seen := make([]election.LockSeen, 0, len(names))
 	reads := 0
 	for _, name := range names {
@@ -180,7 +196,7 @@ func (q *requests) locks(ctx context.Context, group string, names []string) ([]e
 			continue
 		}
 		key := group + "/" + name
-		priority, known := q.priorities[key]
+		lock, known := q.locks[key]
 		if !known {
 			if reads++; reads > maxLocks {
 				seen = append(seen, election.LockSeen{Name: name})
@@ -197,10 +213,10 @@ func (q *requests) locks(ctx context.Context, group string, names []string) ([]e
 			if err != nil {
 				q.log.Warn("a lock is not understood", zap.String(logfield.Lock, name), zap.Error(err))
 			}
-			priority = d.Priority
-			q.remember(key, priority)
+			lock = election.LockSeen{Name: name, Priority: d.Priority, MachineID: d.MachineID, Address: d.Address}
+			q.remember(key, lock)
 		}
-		seen = append(seen, election.LockSeen{Name: name, Priority: priority})
+		seen = append(seen, lock)
 	}
 	if reads > maxLocks {
 		q.log.Warn("too many locks in the queue: some are taken to have no priority", zap.String(logfield.Group, group), zap.Int("locks", len(seen)))
@@ -208,12 +224,12 @@ func (q *requests) locks(ctx context.Context, group string, names []string) ([]e
 	return seen, nil
 }
 
-// remember keeps a lock's priority. The memory is emptied when it has grown:
+// remember keeps what a lock says. The memory is emptied when it has grown:
 // locks come and go, and reading one again costs little.
-func (q *requests) remember(lock string, priority int) {
+func (q *requests) remember(key string, lock election.LockSeen) {
 	const limit = 4096
-	if len(q.priorities) >= limit {
-		clear(q.priorities)
+	if len(q.locks) >= limit {
+		clear(q.locks)
 	}
-	q.priorities[lock] = priority
+	q.locks[key] = lock
 }

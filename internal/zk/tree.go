@@ -78,6 +78,13 @@ func (t Tree) Lock(g, name string) string { return t.join("groups", g, "election
 // Record returns a group's record.
 func (t Tree) Record(g string) string { return t.join("groups", g, "leader") }
 
+// VotersRoot returns the parent of the lists of voters. They stand outside of
+// the groups, so that they outlive what is deleted there.
+func (t Tree) VotersRoot() string { return t.join("voters") }
+
+// Voters returns a group's list of voters.
+func (t Tree) Voters(g string) string { return t.join("voters", g) }
+
 // HealthRoot returns the parent of all verdicts.
 func (t Tree) HealthRoot() string { return t.join("health") }
 
@@ -87,7 +94,7 @@ func (t Tree) HealthService(node, service string) string { return t.join("health
 // dirs are the persistent parents that every cluster has, parents first,
 // without the root.
 func (t Tree) dirs() []string {
-	return []string{t.Spec(), t.SpecGroups(), t.SpecServices(), t.Directors(), t.Groups(), t.HealthRoot(), t.join("realservers"), t.join("operator")}
+	return []string{t.Spec(), t.SpecGroups(), t.SpecServices(), t.Directors(), t.Groups(), t.VotersRoot(), t.HealthRoot(), t.join("realservers"), t.join("operator")}
 }
 
 const hexDigits = "0123456789ABCDEF"

@@ -27,12 +27,17 @@ func (s *Service) Observe(r election.Request, at func() int64) election.Observat
 	if len(children.locks) > 0 {
 		o.Locks = make([]election.LockSeen, len(children.locks))
 		for i, n := range children.locks {
-			o.Locks[i] = election.LockSeen{Name: n.name, Priority: n.priority}
+			o.Locks[i] = n.lock
 		}
 	}
 	if lock != "" {
 		if n := read().lock(lock); n != nil {
 			o.NamedExists, o.NamedVersion = true, n.version
+		}
+	}
+	if r.WithVoters {
+		if n := read().voters; n != nil {
+			o.VotersExist, o.Voters, o.VotersVersion = true, n.data, n.version
 		}
 	}
 	return o

@@ -21,6 +21,7 @@ type group struct {
 	name          string
 	queue, record *node
 	locks         []*node // shared between trees: cloned before a change
+	voters        *node   // outlives the rest
 }
 
 type node struct {
@@ -29,8 +30,8 @@ type node struct {
 	created, changed int64
 	rec              *election.Record // of a record: what data says
 	name             string           // of a lock
-	priority         int              // of a lock
-	session          uint64           // of a lock: its owner
+	lock             election.LockSeen
+	session          uint64 // of a lock: its owner
 }
 
 // New returns a service without any group.
@@ -68,6 +69,8 @@ func (g *group) node(k election.Key) *node {
 		return g.queue
 	case election.NodeRecord:
 		return g.record
+	case election.NodeVoters:
+		return g.voters
 	}
 	return g.lock(k.Lock)
 }
@@ -79,6 +82,8 @@ func (g *group) put(k election.Key, n *node) {
 		g.queue = n
 	case election.NodeRecord:
 		g.record = n
+	case election.NodeVoters:
+		g.voters = n
 	case election.NodeLock:
 		locks := make([]*node, 0, len(g.locks)+1)
 		for _, old := range g.locks {
@@ -93,8 +98,12 @@ func (g *group) put(k election.Key, n *node) {
 	}
 }
 
-// Apply creates a group as `zklvs apply` does: not at all where any of it exists.
+// Apply creates a group as `zklvs apply` does: not at all where any of it exists,
+// and its list of voters only where it never was.
 func (s *Service) Apply(name string, r election.Record) {
+	if g := s.latest().group(name); g == nil || g.voters == nil && g.queue == nil {
+		s.Commit(0, []election.Op{{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeVoters}, Data: election.NewVoters().Encode()}})
+	}
 	s.Commit(0, []election.Op{
 		{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeQueue}},
 		{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeRecord}, Data: r.Encode()},
@@ -154,7 +163,7 @@ func (s *Service) create(g *group, zxid int64, session uint64, op election.Op, r
 		s.counters[g.name]++
 		n.name, n.session = op.Key.Lock, session
 		d, _ := election.DecodeLockData(op.Data)
-		n.priority = d.Priority
+		n.lock = election.LockSeen{Name: n.name, Priority: d.Priority, MachineID: d.MachineID, Address: d.Address}
 		reply.Created = op.Key.Lock
 	}
 	if g.node(op.Key) != nil {
@@ -206,6 +215,9 @@ func (s *Service) Remove(match func(Node) bool) {
 		}
 		if g.record != nil && match(Node{Key: key(election.NodeRecord)}) {
 			g.record = nil
+		}
+		if g.voters != nil && match(Node{Key: key(election.NodeVoters)}) {
+			g.voters = nil
 		}
 		if g.queue != nil && match(Node{Key: key(election.NodeQueue)}) {
 			g.queue, g.locks = nil, nil

@@ -1,0 +1,188 @@
+package election
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+const (
+	// VotersFormat is the format of the list of voters that this version writes.
+	// A list of another format is not understood: nobody takes without a receipt.
+	VotersFormat = 1
+	// maxVoters bounds the list. A director beyond it takes with a receipt only.
+	maxVoters = 32
+	// maxAddress bounds an address, and a machine-id, in bytes.
+	maxAddress = 64
+	// forgetVoter is how long the holder must not have seen a voter's lock before
+	// it drops the voter. Nothing rests on it but how long a director that is gone
+	// for good keeps the others from holding without ZooKeeper.
+	forgetVoter = 10 * time.Minute
+)
+
+// Voter is a director that may acquire a group without a receipt.
+type Voter struct {
+	Node      string `json:"node"`
+	MachineID string `json:"machine_id"`
+	// Address is where it answers questions, host:port; empty if nowhere.
+	Address string `json:"address,omitempty"`
+}
+
+// same reports whether both are one director, wherever it answers.
+func (v Voter) same(o Voter) bool { return v.Node == o.Node && v.MachineID == o.MachineID }
+
+// Voters is a group's znode below `voters`: the directors that may acquire it
+// without a receipt. None means everyone. Only the holder writes it. It stands
+// outside of the group's own tree, so that it outlives a record that is deleted.
+type Voters struct {
+	Format int     `json:"format"`
+	Voters []Voter `json:"voters,omitempty"`
+}
+
+// NewVoters returns the list that lets everyone acquire.
+func NewVoters() Voters { return Voters{Format: VotersFormat} }
+
+// Encode returns the list as one JSON object.
+func (v Voters) Encode() []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("election: encode voters: " + err.Error())
+	}
+	return b
+}
+
+// DecodeVoters reads a list strictly: with an error nobody may take without a
+// receipt.
+func DecodeVoters(data []byte) (Voters, error) {
+	if len(data) > maxRecord {
+		return Voters{}, fmt.Errorf("list of voters of %d bytes is above the limit of %d", len(data), maxRecord)
+	}
+	var v Voters
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return Voters{}, fmt.Errorf("list of voters is not understood: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Voters{}, errors.New("list of voters is not understood: data after the JSON object")
+	}
+	if v.Format != VotersFormat {
+		return Voters{}, fmt.Errorf("list of voters of format %d is not understood: expected %d; run one version of zklvs on all directors", v.Format, VotersFormat)
+	}
+	if len(v.Voters) > maxVoters {
+		return Voters{}, fmt.Errorf("list of %d voters is above the limit of %d", len(v.Voters), maxVoters)
+	}
+	for _, one := range v.Voters {
+		if !isNode(one.Node) || len(one.Node) > maxNode || len(one.MachineID) > maxAddress || len(one.Address) > maxAddress {
+			return Voters{}, fmt.Errorf("voter %.80q at %.80q is not understood: expected a node's name and host:port", one.Node, one.Address)
+		}
+	}
+	return v, nil
+}
+
+func (v Voters) has(one Voter) bool { return slices.ContainsFunc(v.Voters, one.same) }
+
+// mayTake reports whether a director may acquire without a receipt.
+func (v Voters) mayTake(one Voter) bool { return len(v.Voters) == 0 || v.has(one) }
+
+func (v Voters) equal(o Voters) bool { return slices.Equal(v.Voters, o.Voters) }
+
+// with returns the list with a voter in it, at the address given.
+func (v Voters) with(one Voter) Voters {
+	if one.MachineID == "" || len(one.MachineID) > maxAddress || len(one.Address) > maxAddress {
+		return v
+	}
+	list := slices.Clone(v.Voters)
+	if i := slices.IndexFunc(list, one.same); i >= 0 {
+		list[i].Address = one.Address
+	} else if len(list) < maxVoters {
+		list = append(list, one)
+	}
+	slices.SortFunc(list, func(a, b Voter) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.MachineID, b.MachineID))
+	})
+	return Voters{Format: VotersFormat, Voters: list}
+}
+
+// self is this director as a voter.
+func (m *Machine) self() Voter {
+	return Voter{Node: m.cfg.Node, MachineID: m.cfg.Host.MachineID, Address: m.cfg.Address}
+}
+
+// votersWanted returns the list as this holder would have it.
+func (g *group) votersWanted(now time.Duration) Voters {
+	if !g.cfg.Hold {
+		return NewVoters()
+	}
+	list := g.view.voters.with(g.m.self())
+	for _, w := range g.view.locks {
+		list = list.with(Voter{Node: w.Node, MachineID: w.machineID, Address: w.address})
+	}
+	list.Voters = slices.DeleteFunc(slices.Clone(list.Voters), func(v Voter) bool { return g.longGone(now, v) })
+	if len(list.Voters) < 2 { // a lone director has nobody to ask
+		return NewVoters()
+	}
+	return list
+}
+
+// longGone reports whether a voter is to be dropped.
+func (g *group) longGone(now time.Duration, v Voter) bool {
+	if v.same(g.m.self()) || slices.ContainsFunc(g.view.locks, func(w waiter) bool { return w.Node == v.Node && w.machineID == v.MachineID }) {
+		delete(g.missed, v.Node+" "+v.MachineID)
+		return false
+	}
+	since, known := g.missed[v.Node+" "+v.MachineID]
+	if !known {
+		g.missed[v.Node+" "+v.MachineID] = now
+		return false
+	}
+	return now-since >= forgetVoter
+}
+
+// wantVoters lets the holder write the list where it is not as it should be. The
+// write is a renewal too: the wait of whoever is added begins with it.
+func (g *group) wantVoters(now time.Duration) bool {
+	if g.phase != PhaseHolding || g.deadline == 0 || g.lookAgain || !g.votersLookedAt {
+		return false
+	}
+	v := &g.view
+	want := g.votersWanted(now)
+	asIs := v.votersExist && v.votersProblem == "" && want.equal(v.voters)
+	if asIs && (g.hold.written || len(want.Voters) == 0) {
+		return false
+	}
+	g.hold.attempt(want)
+	op := Op{Kind: OpSet, Key: g.key(NodeVoters, ""), Version: v.votersVersion, Data: want.Encode()}
+	if !v.votersExist {
+		op = Op{Kind: OpCreate, Key: op.Key, Data: op.Data}
+	}
+	g.nextRenew = now + g.m.cfg.Timing.Renew
+	g.votersLookedAt = false
+	holding := g.holding()
+	g.m.send(now, Request{Txn: append(g.renewal(), op)}, func(at time.Duration, r Reply) {
+		if g.phase != PhaseHolding || g.holding() != holding {
+			return
+		}
+		g.nextVoters, g.nextObserve = at, at
+		switch {
+		case r.Outcome == OutcomeOK:
+			g.hold.confirmed(want)
+			g.view.voters = want
+			g.extend(at, now)
+		case r.Outcome == OutcomeConflict && r.FailedOp < opsPerRenewal:
+			g.fence(at, fmt.Sprintf("the renewal was refused: %s", g.renewalRefusal(r)))
+		case r.Outcome == OutcomeConflict: // written by another, or by hand: read it again
+			g.hold.refused()
+			g.nextRenew = at
+		default:
+			g.hold.doubt = true
+			g.nextRenew = at
+		}
+	})
+	return true
+}
