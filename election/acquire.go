@@ -23,6 +23,9 @@ func (g *group) freeAt() time.Duration {
 	v := &g.view
 	rank := time.Duration(v.rank(g.lock)) * rankStep
 	t := g.m.cfg.Timing
+	if v.situation.needsVote() && !v.mayTake(g.m.self()) {
+		return Never
+	}
 	switch v.situation.kind {
 	case situationReleased:
 		switch v.record.ReleasedTo {
@@ -36,14 +39,8 @@ func (g *group) freeAt() time.Duration {
 		if v.holds(g.lock) {
 			return Never // ours: adopted, not taken
 		}
-		if !v.mayTake(g.m.self()) {
-			return Never
-		}
 		return v.since + t.Wait(v.record.Lease()) + rank
 	case situationUnknown:
-		if !v.mayTake(g.m.self()) {
-			return Never
-		}
 		return v.since + t.Wait(max(v.record.Lease(), MaxLease)) + rank
 	case situationMissing:
 		return v.since + rank
@@ -77,7 +74,7 @@ func (g *group) wantAcquire(now time.Duration) bool {
 	txn = append(txn,
 		Op{Kind: OpSet, Key: g.key(NodeRecord, ""), Version: v.version, Data: rec.Encode()},
 		Op{Kind: OpSet, Key: g.ownKey(), Version: AnyVersion, Data: g.lockData()})
-	if v.situation.kind != situationReleased { // without a receipt only a voter may
+	if v.situation.needsVote() {
 		txn = append(txn, Op{Kind: OpCheck, Key: g.key(NodeVoters, ""), Version: v.votersVersion})
 	}
 	lock := g.lock

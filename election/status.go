@@ -21,6 +21,13 @@ type GroupStatus struct {
 	Ineligible string       `json:"ineligible,omitempty"`
 	Answering  bool         `json:"answering"`
 	RecordSeen bool         `json:"record_seen"`
+	// Voters may acquire without a receipt; none: everyone.
+	Voters []Voter `json:"voters,omitempty"`
+	// OnZooKeeperLoss says what becomes of the group here when ZooKeeper is away:
+	// "hold", or "fence" and why.
+	OnZooKeeperLoss string `json:"on_zookeeper_loss"`
+	// PromisedFor is for how long this director has promised not to acquire.
+	PromisedFor string `json:"promised_for,omitempty"`
 }
 
 // QueueEntry is one waiter.
@@ -52,12 +59,37 @@ func (g *group) status(now time.Duration) GroupStatus {
 	if g.phase == PhaseHolding && g.deadline > now {
 		s.Answering, s.LeaseLeft = true, (g.deadline - now).Round(time.Millisecond).String()
 	}
+	s.Voters, s.OnZooKeeperLoss = v.voters.Voters, g.onLoss(now)
+	if now < g.promised {
+		s.PromisedFor = (g.promised - now).Round(time.Millisecond).String()
+	}
 	for _, w := range v.locks {
 		if !v.holds(w.LockName) && (g.phase != PhaseHolding || w.LockName != g.lock) {
 			s.Queue = append(s.Queue, QueueEntry{Node: w.Node, Priority: w.priority, Lock: w.String()})
 		}
 	}
 	return s
+}
+
+// onLoss says what happens to the group when ZooKeeper cannot be reached.
+func (g *group) onLoss(now time.Duration) string {
+	switch {
+	case !g.cfg.Hold:
+		return "fence"
+	case len(g.view.voters.Voters) == 0:
+		return "fence: no other director could promise not to acquire"
+	case g.phase != PhaseHolding:
+		return "hold"
+	case !g.hold.possible():
+		return "fence: the list of voters is not written yet"
+	}
+	if _, all := g.promisedSince(); all && g.askAt() <= now {
+		return fmt.Sprintf("hold: %d voters promise", len(g.hold.voters)-1)
+	}
+	if g.hold.told != "" && g.askAt() <= now {
+		return "hold: " + g.hold.told
+	}
+	return "hold"
 }
 
 // explain says in one sentence why this director stands where it stands.
@@ -95,6 +127,16 @@ func (g *group) explain(now time.Duration) string {
 
 func (g *group) explainWait(now time.Duration) string {
 	v := &g.view
+	switch {
+	case now < g.promised:
+		return fmt.Sprintf("promised to a holder that cannot reach ZooKeeper not to acquire for %v", (g.promised - now).Round(time.Millisecond))
+	case v.situation.needsVote() && v.votersProblem != "":
+		return v.votersProblem
+	case v.situation.needsVote() && !v.votersExist:
+		return "the list of voters was deleted: nobody can tell whether " + v.record.Node + " still answers; it mends the list if it does, else see docs/SAFETY.md"
+	case v.situation.needsVote() && !v.mayTake(g.m.self()):
+		return "not among the voters yet: the holder adds this director when it sees its lock"
+	}
 	left := max(0, g.takeAt()-now).Round(time.Millisecond)
 	rank := v.rank(g.lock)
 	switch v.situation.kind {

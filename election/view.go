@@ -55,6 +55,11 @@ type situation struct {
 	created int64  // czxid of the record
 }
 
+// needsVote reports whether only a voter may acquire, there being no receipt.
+func (s situation) needsVote() bool {
+	return s.kind == situationFrozen || s.kind == situationGone || s.kind == situationUnknown
+}
+
 type situationKind uint8
 
 const (
