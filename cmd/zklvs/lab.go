@@ -37,7 +37,7 @@ packages that "make deps" installs.`,
   zklvs lab exec node01 ip link set eth0 down
   zklvs lab down`,
 	}
-	cmd.AddCommand(labUpCommand(), labExecCommand(), labDownCommand(), labDemoCommand(), labServeCommand())
+	cmd.AddCommand(labUpCommand(), labExecCommand(), labDownCommand(), labDemoCommand(), labNemesisCommand(), labServeCommand())
 	return family(cmd)
 }
 

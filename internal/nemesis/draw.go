@@ -1,0 +1,111 @@
+package nemesis
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Fault is one disturbance: a kind of fault, or two at nearly one time.
+type Fault struct {
+	Number int    `json:"number"` // from 1
+	Parts  []Part `json:"parts"`
+}
+
+// Part is one kind of fault and what was drawn for it.
+type Part struct {
+	Kind string `json:"kind"`
+	// Group is the number of the group whose holder or standby is struck, where
+	// the kind strikes a director.
+	Group   int  `json:"group"`
+	Standby bool `json:"standby"` // a standby of it, not its holder
+	// After is the pause after the fault's begin, Hold the time until it is healed.
+	After time.Duration `json:"after_ns"`
+	Hold  time.Duration `json:"hold_ns"`
+	// Dice is a number from 0 until 1000 that a kind draws its own choices from.
+	Dice int `json:"dice"`
+}
+
+// Name is the kinds, joined.
+func (f Fault) Name() string {
+	var names []string
+	for _, p := range f.Parts {
+		names = append(names, p.Kind)
+	}
+	return strings.Join(names, " + ")
+}
+
+// pairShare is the percentage of faults that are pairs.
+const pairShare = 40
+
+// Draw draws the first n faults of a seed from the given kinds. Each kind comes
+// once before any comes again; a fault is the same however many follow.
+func Draw(seed uint64, n int, names []string) ([]Fault, error) {
+	chosen, err := choose(names)
+	if err != nil {
+		return nil, err
+	}
+	deck := &deck{rng: rand.New(rand.NewPCG(seed, 0)), kinds: chosen}
+	var faults []Fault
+	for number := 1; number <= n; number++ {
+		rng := rand.New(rand.NewPCG(seed, uint64(number)))
+		f := Fault{Number: number, Parts: []Part{deck.next().draw(rng)}}
+		if rng.IntN(100) < pairShare && len(chosen) > 1 {
+			f.Parts = append(f.Parts, other(rng, chosen, f.Parts[0].Kind).draw(rng))
+			f.Parts[1].After = time.Duration(rng.IntN(1000)) * time.Millisecond
+		}
+		faults = append(faults, f)
+	}
+	return faults, nil
+}
+
+// choose returns the kinds of these names, in the order of the list of all.
+func choose(names []string) (chosen []kind, err error) {
+	for _, name := range names {
+		if !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == name }) {
+			return nil, fmt.Errorf("there is no kind of fault %q; expected some of %s", name, strings.Join(Kinds(), ", "))
+		}
+	}
+	for _, k := range kinds {
+		if slices.Contains(names, k.name) {
+			chosen = append(chosen, k)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no kind of fault is left to draw from")
+	}
+	return chosen, nil
+}
+
+// deck deals all kinds in a random order, then again.
+type deck struct {
+	rng   *rand.Rand
+	kinds []kind
+	left  []kind
+}
+
+func (d *deck) next() kind {
+	if len(d.left) == 0 {
+		d.left = slices.Clone(d.kinds)
+		d.rng.Shuffle(len(d.left), func(i, j int) { d.left[i], d.left[j] = d.left[j], d.left[i] })
+	}
+	k := d.left[0]
+	d.left = d.left[1:]
+	return k
+}
+
+// other draws a second kind; one that takes very long is not paired.
+func other(rng *rand.Rand, from []kind, first string) kind {
+	from = slices.DeleteFunc(slices.Clone(from), func(k kind) bool { return k.name == first || k.alone })
+	return from[rng.IntN(len(from))]
+}
+
+func (k kind) draw(rng *rand.Rand) Part {
+	hold := k.shortest
+	if spread := k.longest - k.shortest; spread > 0 {
+		hold += time.Duration(rng.Int64N(int64(spread))).Truncate(time.Millisecond)
+	}
+	return Part{Kind: k.name, Group: rng.IntN(2), Standby: rng.IntN(10) < 3, Hold: hold, Dice: rng.IntN(1000)}
+}

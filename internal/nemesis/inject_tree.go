@@ -1,0 +1,83 @@
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	gozk "github.com/go-zookeeper/zk"
+)
+
+// deleteLocks deletes every lock of a group.
+func deleteLocks(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	return nil, s.byHand(ctx, func(conn *gozk.Conn) error { return s.dropLocks(conn, p.group.name) })
+}
+
+func (s *site) dropLocks(conn *gozk.Conn, group string) error {
+	locks, _, err := conn.Children(s.tree.Election(group))
+	if err != nil {
+		return ignoreNoNode(err)
+	}
+	for _, lock := range locks {
+		if err := conn.Delete(s.tree.Election(group)+"/"+lock, -1); ignoreNoNode(err) != nil {
+			return fmt.Errorf("delete lock %s: %w", lock, err)
+		}
+	}
+	return nil
+}
+
+func deleteRecord(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	return nil, s.byHand(ctx, func(conn *gozk.Conn) error { return ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)) })
+}
+
+// deleteElection deletes a group's queue with all locks; others may create new
+// ones meanwhile, so it is tried again. Dice decide whether the record goes too.
+func deleteElection(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	return nil, s.byHand(ctx, func(conn *gozk.Conn) error {
+		if p.Dice%2 == 0 {
+			if err := ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)); err != nil {
+				return err
+			}
+		}
+		for ctx.Err() == nil {
+			if err := s.dropLocks(conn, p.group.name); err != nil {
+				return err
+			}
+			if err := ignoreNoNode(conn.Delete(s.tree.Election(p.group.name), -1)); !errors.Is(err, gozk.ErrNotEmpty) {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+func ignoreNoNode(err error) error {
+	if errors.Is(err, gozk.ErrNoNode) {
+		return nil
+	}
+	return err
+}
+
+// badDocuments are what somebody may leave in a group's document.
+var badDocuments = []string{"", "vips: [not an address]\n", "vips: []\n", "{", "vips: [192.168.150.1/99]\nprio: 7\n"}
+
+// spoilDocument replaces a group's document by one that no director understands.
+func spoilDocument(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	path := s.tree.SpecGroups() + "/" + p.group.name
+	var before []byte
+	err := s.byHand(ctx, func(conn *gozk.Conn) (err error) {
+		if before, _, err = conn.Get(path); err == nil {
+			_, err = conn.Set(path, []byte(badDocuments[p.Dice%len(badDocuments)]), -1)
+		}
+		return err
+	})
+	if before == nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		return s.byHand(ctx, func(conn *gozk.Conn) error {
+			_, err := conn.Set(path, before, -1)
+			return err
+		})
+	}, err
+}
