@@ -16,8 +16,12 @@ type Cluster struct {
 // the lease.
 type LossPolicy string
 
-// Fence gives the VIPs up. It is the only policy yet.
-const Fence LossPolicy = "fence"
+// The policies.
+const (
+	Automatic LossPolicy = ""      // hold where that is possible: Hold says what it needs
+	Hold      LossPolicy = "hold"  // go on while every director that might acquire promises not to; needs the cluster's key, and two directors
+	Fence     LossPolicy = "fence" // give the VIPs up
+)
 
 func (c *Cluster) schema() schema {
 	return schema{
@@ -27,7 +31,7 @@ func (c *Cluster) schema() schema {
 			{name: "renew", codec: duration(&c.Renew, 10*time.Millisecond, MaxLease/3), shown: "lease/6, at most 500ms", meaning: "interval of renewals, below a third of the lease"},
 			{name: "drift", codec: number(&c.Drift, 0, 0.5), meaning: "by how much the rates of two directors' clocks may differ (0.1 is 10%)"},
 			{name: "garp_refresh", codec: duration(&c.GARPRefresh, time.Second, time.Hour), meaning: "interval of gratuitous ARP for held VIPs"},
-			{name: "on_zookeeper_loss", codec: lossPolicy(&c.OnZooKeeperLoss), meaning: "what a holder does when ZooKeeper is away for longer than the lease: fence gives the VIP up"},
+			{name: "on_zookeeper_loss", codec: unset(&c.OnZooKeeperLoss, choice(&c.OnZooKeeperLoss, "policy", Hold, Fence)), shown: "hold if there are a key and two directors", meaning: "what a holder does when ZooKeeper is away for longer than the lease: hold goes on for as long as every other director promises not to take, fence gives the VIPs up"},
 			{name: "ipvs_check_interval", codec: duration(&c.IPVSCheckInterval, 100*time.Millisecond, time.Hour), meaning: "pause between comparisons of the kernel's IPVS table with what it should be"},
 		},
 		rule: c.rule,
@@ -39,17 +43,4 @@ func (c *Cluster) rule(v value) {
 		v.failAt(v.lineOf("renew", -1), "renew %s is not below a third of the lease of %s; expected less than %s, or no renew at all",
 			FormatDuration(c.Renew), FormatDuration(c.Lease), FormatDuration((c.Lease / 3).Truncate(time.Millisecond)))
 	}
-}
-
-func lossPolicy(dst *LossPolicy) codec {
-	c := choice(dst, "policy", Fence)
-	decode := c.decode
-	c.decode = func(v value) {
-		if s, ok := v.scalar("fence"); ok && s.text == "hold" {
-			v.failf("hold is not available yet; expected fence")
-			return
-		}
-		decode(v)
-	}
-	return c
 }

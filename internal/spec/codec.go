@@ -149,6 +149,18 @@ func choice[T ~string](dst *T, what string, words ...T) codec {
 	}, func(w T) string { return quote(string(w)) })
 }
 
+// unset leaves the zero value, which no word stands for, unwritten.
+func unset[T comparable](dst *T, c codec) codec {
+	encode := c.encode
+	c.encode = func() element {
+		if *dst == fresh[T]() {
+			return element{}
+		}
+		return encode()
+	}
+	return c
+}
+
 // sub is the codec of a nested mapping that is always there.
 func sub(bind func() schema, defaults func() schema) codec {
 	return codec{

@@ -24,6 +24,7 @@ const (
 	LocalFile = "/etc/zklvs/zklvs.yaml"
 
 	zookeeperPort = 2181
+	promisePort   = 7363 // UDP
 )
 
 // DefaultLocal is a director's file that says nothing.
@@ -32,6 +33,7 @@ func DefaultLocal() Local {
 		ZooKeeper: ZooKeeper{SessionTimeout: 6 * time.Second},
 		RunDir:    "/run/zklvs",
 		ExecDir:   "/etc/zklvs/exec.d",
+		Promise:   Promise{Listen: netip.AddrPortFrom(netip.Addr{}, promisePort)},
 
 		Gate:           GateAuto,
 		Watchdog:       WatchdogOff,
@@ -46,7 +48,7 @@ func DefaultCluster() Cluster {
 		Lease:             3 * time.Second,
 		Drift:             0.1, // chrony may slew by 8%
 		GARPRefresh:       time.Minute,
-		OnZooKeeperLoss:   Fence,
+		OnZooKeeperLoss:   Automatic,
 		IPVSCheckInterval: time.Second,
 	}
 }

@@ -145,7 +145,7 @@ func clusters() *rapid.Generator[Cluster] {
 			Lease:             lease,
 			Drift:             float64(rapid.IntRange(0, 50_000).Draw(t, "drift")) / 100_000,
 			GARPRefresh:       millis(1000, 3_600_000).Draw(t, "garp"),
-			OnZooKeeperLoss:   Fence,
+			OnZooKeeperLoss:   rapid.SampledFrom([]LossPolicy{Automatic, Hold, Fence}).Draw(t, "loss"),
 			IPVSCheckInterval: millis(100, 3_600_000).Draw(t, "ipvs"),
 		}
 		if rapid.Bool().Draw(t, "renewed") {

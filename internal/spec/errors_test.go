@@ -65,8 +65,9 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"lease too short", "cluster: {lease: 900ms}\n", "f.yaml:1: cluster.lease: 900ms is out of range; expected a duration with its unit from 1s to 10s"},
 	{"lease too long", "cluster: {lease: 11s}\n", "f.yaml:1: cluster.lease: 11s is out of range; expected a duration with its unit from 1s to 10s"},
 	{"renew", "cluster:\n  lease: 3s\n  renew: 1s\n", "f.yaml:3: cluster: renew 1s is not below a third of the lease of 3s; expected less than 1s, or no renew at all"},
-	{"hold", "cluster: {on_zookeeper_loss: hold}\n", "f.yaml:1: cluster.on_zookeeper_loss: hold is not available yet; expected fence"},
-	{"holt", "cluster: {on_zookeeper_loss: holt}\n", `f.yaml:1: cluster.on_zookeeper_loss: "holt" is no policy; expected fence`},
+	{"holt", "cluster: {on_zookeeper_loss: holt}\n", `f.yaml:1: cluster.on_zookeeper_loss: "holt" is no policy; expected one of hold, fence (did you mean "hold"?)`},
+	{"no policy", "cluster: {on_zookeeper_loss: \"\"}\n", `f.yaml:1: cluster.on_zookeeper_loss: "" is no policy; expected one of hold, fence`},
+	{"empty policy", "cluster: {on_zookeeper_loss: }\n", "f.yaml:1: cluster.on_zookeeper_loss: is empty; expected a value, or no on_zookeeper_loss at all"},
 
 	// groups
 	{"no VIPs", "groups: {web: {vips: []}}\n", "f.yaml:1: groups.web.vips: is an empty list; expected at least one address"},
@@ -148,7 +149,7 @@ func TestParseLocalErrors(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"empty", "", "l.yaml:1: is empty; expected the director's settings, such as `cluster: web`"},
 		{"nothing needed", "interface: eth0\n", "l.yaml:1: has no cluster; expected cluster: name of the cluster\nl.yaml:1: has no zookeeper; expected zookeeper: how to reach ZooKeeper"},
-		{"documents", "cluster: web\n" + zk + "groups: {}\n", "l.yaml:3: unknown key \"groups\"; expected one of cluster, node, zookeeper, interface, control_socket, run_dir, exec_dir, gate, watchdog, watchdog_device (groups belong into a file for `zklvs apply`)"},
+		{"documents", "cluster: web\n" + zk + "groups: {}\n", "l.yaml:3: unknown key \"groups\"; expected one of cluster, node, zookeeper, interface, control_socket, run_dir, exec_dir, promise, gate, watchdog, watchdog_device (groups belong into a file for `zklvs apply`)"},
 		{"no servers", "cluster: web\nzookeeper:\n  servers: []\n", "l.yaml:3: zookeeper.servers: is an empty list; expected at least one host:port"},
 		{"server", "cluster: web\nzookeeper: {servers: [\"a:b\", a:0, 'a b:1', a:2181, a]}\n", `l.yaml:2: zookeeper.servers[0]: "a:b" is no server; expected host:port, such as 10.0.0.1:2181
 l.yaml:2: zookeeper.servers[1]: "a:0" is no server; expected host:port, such as 10.0.0.1:2181
@@ -161,6 +162,13 @@ l.yaml:2: zookeeper: server a:2181 is listed twice; expected it once`},
 		{"certificate without key", "cluster: web\nzookeeper: {servers: [a], tls: {ca: /a, cert: /b}}\n", "l.yaml:2: zookeeper.tls: has only one of cert and key; expected both, or neither"},
 		{"password in the file", "cluster: web\nzookeeper: {servers: [a], credentials: {user: u, password: x}}\n", "l.yaml:2: zookeeper.credentials: unknown key \"password\"; expected one of user, password_file (did you mean \"password_file\"?)\nl.yaml:2: zookeeper.credentials: has no password_file; expected password_file: absolute path of a file that holds the password"},
 		{"relative path", "cluster: web\nrun_dir: run\n" + zk, `l.yaml:2: run_dir: "run" is no clean absolute path; expected one such as /etc/zklvs/password`},
+		{"promise without a port", "cluster: web\n" + zk + "promise: {listen: 10.0.0.11}\n", `l.yaml:3: promise.listen: "10.0.0.11" is no address with a port; expected address:port, such as 10.0.0.11:7363, or :port`},
+		{"promise at port 0", "cluster: web\n" + zk + "promise: {listen: 10.0.0.11:0}\n", `l.yaml:3: promise.listen: "10.0.0.11:0" is no address with a port; expected address:port, such as 10.0.0.11:7363, or :port`},
+		{"promise at a high port", "cluster: web\n" + zk + "promise:\n  listen: \":65536\"\n", `l.yaml:4: promise.listen: ":65536" is no address with a port; expected address:port, such as 10.0.0.11:7363, or :port`},
+		{"promise at port 07", "cluster: web\n" + zk + "promise:\n  listen: \":07\"\n", `l.yaml:4: promise.listen: ":07" is no address with a port; expected address:port, such as 10.0.0.11:7363, or :port`},
+		{"promise everywhere", "cluster: web\n" + zk + "promise: {listen: 0.0.0.0:7363}\n", `l.yaml:3: promise.listen: 0.0.0.0 is no address of one host; expected a unicast IPv4 address`},
+		{"promise on lo", "cluster: web\n" + zk + "promise:\n  listen: \"[::1]:7363\"\n", `l.yaml:4: promise.listen: ::1 is no address of one host; expected a unicast IPv6 address`},
+		{"promise of what", "cluster: web\n" + zk + "promise: {port: 1}\n", `l.yaml:3: promise: unknown key "port"; expected one of listen`},
 		{"socket too long", "cluster: web\ncontrol_socket: /" + strings.Repeat("a", 107) + "\n" + zk,
 			`l.yaml:2: control_socket: "/` + strings.Repeat("a", 56) + `..." has 108 characters; expected at most 107, which is all that a unix socket's address holds`},
 	}

@@ -115,7 +115,7 @@ cluster:
   renew: 1s
   drift: 0.2
   garp_refresh: 30s
-  on_zookeeper_loss: fence
+  on_zookeeper_loss: hold
   ipvs_check_interval: 2s
 groups:
   "1":
@@ -171,7 +171,7 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 	if len(d.Warnings) > 0 {
 		t.Errorf("warnings: %v", d.Warnings)
 	}
-	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Fence, 2 * time.Second}, d.Cluster)
+	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Hold, 2 * time.Second}, d.Cluster)
 	diffValues(t, map[string]Group{"1": {
 		VIPs:         []VIP{{netip.MustParseAddr("10.0.0.100")}, {netip.MustParseAddr("10.0.0.101")}, {netip.MustParseAddr("2001:db8::100")}},
 		Label:        "eth1:vip",
@@ -241,6 +241,7 @@ zookeeper:
 control_socket: /run/x.sock
 run_dir: /run/other
 exec_dir: /opt/exec
+promise: {listen: 10.0.0.11:7400}
 gate: nftables
 watchdog: required
 watchdog_device: /dev/watchdog1
@@ -253,7 +254,8 @@ watchdog_device: /dev/watchdog1
 			Cluster: "web", Node: "node01", Interface: "eth0",
 			ZooKeeper:     ZooKeeper{Servers: []string{"10.0.0.1:2181", "10.0.0.2:2181", "10.0.0.3:2181"}, SessionTimeout: 6 * time.Second},
 			ControlSocket: "/run/zklvs/web.sock", RunDir: "/run/zklvs", ExecDir: "/etc/zklvs/exec.d",
-			Gate: GateAuto, Watchdog: WatchdogOff, WatchdogDevice: "/dev/watchdog",
+			Promise: Promise{netip.AddrPortFrom(netip.Addr{}, 7363)},
+			Gate:    GateAuto, Watchdog: WatchdogOff, WatchdogDevice: "/dev/watchdog",
 		}},
 		{"everything", full, Local{
 			Cluster: "web",
@@ -265,8 +267,20 @@ watchdog_device: /dev/watchdog1
 				TLS:            &TLS{"/etc/zklvs/ca.pem", "/etc/zklvs/cert.pem", "/etc/zklvs/key.pem", "zk"},
 			},
 			ControlSocket: "/run/x.sock", RunDir: "/run/other", ExecDir: "/opt/exec",
-			Gate: GateNFT, Watchdog: WatchdogRequired, WatchdogDevice: "/dev/watchdog1",
+			Promise: Promise{netip.MustParseAddrPort("10.0.0.11:7400")},
+			Gate:    GateNFT, Watchdog: WatchdogRequired, WatchdogDevice: "/dev/watchdog1",
 		}},
+	}
+	for listen, want := range map[string]netip.AddrPort{
+		`":1"`: netip.AddrPortFrom(netip.Addr{}, 1), `":65535"`: netip.AddrPortFrom(netip.Addr{}, 65535),
+		`"[fd00::11]:7363"`: netip.MustParseAddrPort("[fd00::11]:7363"),
+	} {
+		l := tests[0].want
+		l.Promise.Listen = want
+		tests = append(tests, struct {
+			name, text string
+			want       Local
+		}{listen, minimal + "promise: {listen: " + listen + "}\n", l})
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

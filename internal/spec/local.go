@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -20,9 +21,18 @@ type Local struct {
 	RunDir        string // for sockets and state that a reboot may lose
 	ExecDir       string // root-owned programs that a group's script check may name
 
+	Promise        Promise
 	Gate           Gate
 	Watchdog       Watchdog
 	WatchdogDevice string // a path
+}
+
+// Promise says where this director answers the questions of others that hold
+// without ZooKeeper.
+type Promise struct {
+	// Listen is a UDP port at an own address of this host. Without an address the
+	// caller finds one.
+	Listen netip.AddrPort
 }
 
 // Gate says what shuts a VIP in the kernel when its lease ends.
@@ -91,12 +101,47 @@ func (l *Local) schema() schema {
 			{name: "control_socket", codec: text(&l.ControlSocket, "a path", checkSocket), shown: "<run_dir>/<cluster>.sock", meaning: "admin socket that `zklvs status` and others talk to"},
 			{name: "run_dir", codec: text(&l.RunDir, "a path", checkPath), meaning: "directory for sockets and state that a reboot may lose"},
 			{name: "exec_dir", codec: text(&l.ExecDir, "a path", checkPath), meaning: "root-owned directory of the programs that script checks may name"},
+			{name: "promise", codec: sub(l.Promise.schema, func() schema { p := DefaultLocal().Promise; return p.schema() }), meaning: "how this director and the others promise each other not to take a group while ZooKeeper is away"},
 			{name: "gate", codec: choice(&l.Gate, "gate", GateAuto, GateNFT, GateNone), meaning: "what shuts a VIP in the kernel at the end of its lease: auto (eBPF, else nftables), nftables, or none, which is an exception to the safety rule"},
 			{name: "watchdog", codec: choice(&l.Watchdog, "use of the watchdog", WatchdogOff, WatchdogAutomatic, WatchdogRequired), meaning: "resets a machine whose guard is stuck while a VIP is bound: off, automatic (if there is one) or required"},
 			{name: "watchdog_device", codec: text(&l.WatchdogDevice, "a path", checkPath), meaning: "the watchdog's device"},
 		},
 		rule: l.rule,
 	}
+}
+
+func (p *Promise) schema() schema {
+	return schema{
+		what: "a mapping such as {listen: 10.0.0.11:7363}",
+		fields: []field{
+			{name: "listen", codec: listener(&p.Listen), shown: fmt.Sprintf("`:%d`", promisePort), meaning: "UDP address and port at which this director is asked; `:port` alone stands for this host's address on `interface`, and without an `interface` for the one from which it reaches ZooKeeper"},
+		},
+	}
+}
+
+// listener is the codec of an own address with a port, or of a port alone.
+func listener(dst *netip.AddrPort) codec {
+	const expected = `address:port, such as 10.0.0.11:7363, or :port`
+	return scalarOf(dst, expected, func(s scalar) (netip.AddrPort, error) {
+		wrong := fmt.Errorf("%q is no address with a port; expected %s", printable(s.text), expected)
+		if port, ok := strings.CutPrefix(s.text, ":"); ok {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+				return netip.AddrPort{}, wrong
+			}
+			return netip.AddrPortFrom(netip.Addr{}, uint16(n)), nil
+		}
+		ap, err := netip.ParseAddrPort(s.text)
+		if err != nil || ap.Port() == 0 {
+			return netip.AddrPort{}, wrong
+		}
+		return ap, checkAddr(ap.Addr())
+	}, func(ap netip.AddrPort) string {
+		if !ap.Addr().IsValid() {
+			return fmt.Sprintf("\":%d\"", ap.Port())
+		}
+		return addressText(ap.Addr(), ap)
+	})
 }
 
 func (l *Local) rule(v value) {
