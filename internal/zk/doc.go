@@ -36,6 +36,10 @@
 // the Create of a name that is used once. Not safe: AnyVersion, and a
 // sequential Create (look for the random part of the name first).
 //
+// A session is kept for as long as no server has proven it useless, however long
+// the servers are away: it does not age while they have no quorum. A client that
+// only cannot reach them learns at its return that it has expired. See patience.
+//
 // Not guaranteed: that State.Connected is true only while a server is there (a
 // frozen one is noticed by the next call, or after a third of the session
 // timeout plus the reply timeout), that every watch fires (they end with the

@@ -35,9 +35,9 @@ type ElectorConfig struct {
 	Machine  *election.Machine
 	Executor Executor
 	// Ask sends a question to a voter, at once or not at all; it must not block.
-	Ask func(election.AskVoter)
-	Now      func() time.Duration // CLOCK_BOOTTIME
-	Logger   *zap.Logger
+	Ask    func(election.AskVoter)
+	Now    func() time.Duration // CLOCK_BOOTTIME
+	Logger *zap.Logger
 }
 
 // Elector drives an election.Machine on a session: it turns the session's

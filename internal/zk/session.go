@@ -133,10 +133,9 @@ func (s *Session) why(err error) error {
 	return err
 }
 
-// runConn lives as long as one go-zk client: until ctx ends or there was no
-// session for twice its timeout. An ensemble that lost its state refuses a
-// client that has seen later zxids for ever, which only a new client gets
-// out of.
+// runConn lives as long as one go-zk client: until ctx ends or its session is
+// known to be useless. An ensemble that lost its state refuses a client that has
+// seen later zxids for ever, which only a new client gets out of.
 func (s *Session) runConn(ctx context.Context) error {
 	closing, stopHosts := context.WithCancel(context.Background())
 	defer stopHosts()
@@ -157,7 +156,7 @@ func (s *Session) runConn(ctx context.Context) error {
 	authCtx, stopAuth := context.WithCancel(ctx)
 	defer stopAuth()
 	wg.Go(func() { s.authenticate(authCtx, life, conn) })
-	s.watchOver(ctx)
+	s.watchOver(ctx, d)
 	stopAuth()
 	s.close(life, conn, done, stopHosts)
 	return nil
@@ -165,10 +164,11 @@ func (s *Session) runConn(ctx context.Context) error {
 
 // watchOver returns when ctx ends or the client has to be replaced, and says
 // every few seconds that there is no session.
-func (s *Session) watchOver(ctx context.Context) {
+func (s *Session) watchOver(ctx context.Context, d *dialer) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	complained := s.cfg.Now()
+	var p patience
 	for {
 		select {
 		case <-ctx.Done():
@@ -178,7 +178,7 @@ func (s *Session) watchOver(ctx context.Context) {
 		now := s.cfg.Now()
 		away, err := s.away(now)
 		if away == 0 {
-			complained = now
+			complained, p = now, patience{}
 			continue
 		}
 		if now-complained >= complainEvery {
@@ -187,8 +187,8 @@ func (s *Session) watchOver(ctx context.Context) {
 				zap.Duration("for", away.Round(time.Second)), zap.Error(err),
 				zap.String(logfield.Remedy, "check that the servers run, have a quorum and can be reached"))
 		}
-		if away > 2*s.cfg.SessionTimeout {
-			s.cfg.Logger.Debug("no session for twice its timeout: a new client")
+		if s.useless(ctx, &p, d, now, away) {
+			s.cfg.Logger.Debug("the session is of no use any more: a new client")
 			return
 		}
 	}
