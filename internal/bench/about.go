@@ -12,3 +12,11 @@ func (s failover) Title() string {
 
 // About says what is measured.
 func (s failover) About() string { return aboutFailover }
+
+// Title heads the section's part of the page.
+func (Switchover) Title() string { return "Requests lost in planned switchovers" }
+
+// About says what is measured.
+func (Switchover) About() string { return aboutSwitchover }
+
+const aboutSwitchover = `TODO`

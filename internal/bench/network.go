@@ -14,8 +14,11 @@ import (
 const (
 	// patience bounds every wait that is not itself what is measured.
 	patience = 40 * time.Second
-	// probeEvery is the time between two questions of each observer.
+	// probeEvery is the time between two requests of a client.
 	probeEvery = 2 * time.Millisecond
+	// askEvery is the time between two questions who has the VIP, and askUMLEvery in
+	// user-mode Linux, where a question that goes to every host costs a millisecond.
+	askEvery, askUMLEvery = 2 * time.Millisecond, 10 * time.Millisecond
 )
 
 // fault is what is done to the holder of a VIP.

@@ -29,7 +29,11 @@ type observers struct {
 
 // observe starts them. Call stop in the end, which may be repeated.
 func (n *network) observe(ctx context.Context, c contender, hosts ...*lab.Host) (*observers, error) {
-	w, err := lab.NewWitness(n.client, c.vip(), probeEvery, hosts...)
+	every := askEvery
+	if inUML() {
+		every = askUMLEvery
+	}
+	w, err := lab.NewWitness(n.client, c.vip(), every, hosts...)
 	if err != nil {
 		return nil, err
 	}
@@ -152,12 +156,17 @@ func (p *pinger) waitAnswered(ctx context.Context, n int) error {
 const stillBoth = 100 * time.Millisecond
 
 // both returns for how long two hosts answered: each request since a time that two
-// answered counts until the next answered request, 10 ms at most. It is a lower bound
+// answered counts until the next request if that was answered, else 10 ms (20 ms in
+// user-mode Linux). It is a lower bound
 // if it was so until the repair.
 func both(p *lab.Prober, since, repaired time.Duration) Value {
 	asked, conflicts := map[uint32]time.Duration{}, p.Conflicts()
 	for _, a := range p.Answers(since) {
 		asked[a.Request] = a.Asked
+	}
+	longest := 10 * time.Millisecond
+	if inUML() {
+		longest = 2 * askUMLEvery
 	}
 	var sum time.Duration
 	var v Value
@@ -165,7 +174,7 @@ func both(p *lab.Prober, since, repaired time.Duration) Value {
 		if asked[request] < since {
 			continue
 		}
-		step := 10 * time.Millisecond
+		step := longest
 		if next, ok := asked[request+1]; ok {
 			step = min(step, next-asked[request])
 		}
