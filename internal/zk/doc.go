@@ -62,8 +62,11 @@
 // tree) reads all documents (ReadSpec) and applies changes (Apply: up to
 // 512 KiB atomically, against the version that was read; makes parents, and
 // group, queue and record where a group's znode is absent). NewDocuments keeps
-// an up-to-date copy, NewPublisher keeps ephemeral znodes; both run with
-// Run(ctx).
+// an up-to-date copy, NewPublisher keeps ephemeral znodes, NewKeyReader follows
+// the cluster's key; all run with Run(ctx).
+//
+// The key is the one znode that the world may not read where it may read the
+// rest (Config.WorldRead). Without credentials it is as open as everything else.
 //
 // A document written by hand is followed too, but only an apply makes several
 // of them change at once. A reader that comes in the middle of an apply above

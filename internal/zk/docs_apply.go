@@ -37,6 +37,7 @@ type Applied struct {
 	Batches  int
 	New      []string // groups whose record is `released`
 	Unknown  []string // groups whose record is `unknown`: the first take-over waits
+	NewKey   bool     // the cluster had no key and has one now
 }
 
 // unit is what must stand in one Multi together.
@@ -48,7 +49,7 @@ type unit struct {
 
 // Apply writes changes that were worked out from base. Up to 512 KiB they are
 // one transaction; more are several, each checked against the one before, and
-// readers wait for the last. It makes the cluster's parents and, where a
+// readers wait for the last. It makes the cluster's parents and key, and, where a
 // group's znode is absent, group, queue and record in one transaction with it.
 // It never writes to a group that is there, and Delete removes a document and
 // nothing else.
@@ -123,14 +124,14 @@ func checkChanges(changes []Change) error {
 	return nil
 }
 
-// missingDirs lists which of the cluster's root and parents are absent,
+// missingDirs lists which of the cluster's root, parents and key are absent,
 // parents first. The znode of all clusters is made at once.
 func (st *Store) missingDirs(ctx context.Context) ([]string, error) {
 	if _, err := st.s.Create(ctx, Base, nil, Persistent); err != nil && !errors.Is(err, ErrNodeExists) {
 		return nil, err
 	}
 	var missing []string
-	for _, p := range append([]string{st.tree.Root()}, st.tree.dirs()...) {
+	for _, p := range append(append([]string{st.tree.Root()}, st.tree.dirs()...), st.tree.Key()) {
 		_, ok, err := st.s.Exists(ctx, p)
 		if err != nil {
 			return nil, err
@@ -254,6 +255,11 @@ type apply struct {
 func (a *apply) batches(missing []string, units []unit) ([][]Op, error) {
 	var first []Op
 	for _, p := range missing {
+		if p == a.st.tree.Key() {
+			a.done.NewKey = true
+			first = append(first, opCreateSecret(p, newKey()))
+			continue
+		}
 		first = append(first, OpCreate(p, nil, Persistent))
 	}
 	all, size := [][]Op{first}, sizeOf(first)

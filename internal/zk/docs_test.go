@@ -135,7 +135,7 @@ func TestLargeApply(t *testing.T) {
 		changes = append(changes, Change{Path: fmt.Sprintf("spec/groups/g%d", i), Data: bytes.Repeat([]byte("x"), 200<<10)})
 	}
 	done := must(st.Apply(ctx, must(st.ReadSpec(ctx))(t), changes, record))(t)
-	want := Applied{Revision: done.Revision, Batches: 3, New: []string{"g0", "g1"}, Unknown: []string{"g2", "g3", "g4", "g5"}}
+	want := Applied{Revision: done.Revision, Batches: 3, New: []string{"g0", "g1"}, Unknown: []string{"g2", "g3", "g4", "g5"}, NewKey: true}
 	if diff := cmp.Diff(want, done); diff != "" {
 		t.Error(diff)
 	}

@@ -134,7 +134,7 @@ func (d *Documents) fail(err error) {
 // of the changes that it tells of have arrived before it.
 func (d *Documents) refresh(ctx context.Context, sub *Subscription) (Snapshot, error) {
 	for attempt := 1; ; attempt++ {
-		before, err := d.st.readRevision(ctx, d.getW)
+		before, err := d.st.readRevision(ctx, d.st.s.getOrAwait)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -150,23 +150,6 @@ func (d *Documents) refresh(ctx context.Context, sub *Subscription) (Snapshot, e
 		if after.version == before.version || attempt == readAttempts {
 			after.Documents = d.copy
 			return after, nil
-		}
-	}
-}
-
-// getW reads with a watch, on its creation if the znode is missing.
-func (d *Documents) getW(ctx context.Context, path string) ([]byte, Stat, error) {
-	for {
-		data, stat, err := d.st.s.GetW(ctx, path)
-		if !errors.Is(err, ErrNoNode) {
-			return data, stat, err
-		}
-		_, ok, xerr := d.st.s.ExistsW(ctx, path)
-		if xerr != nil {
-			return nil, Stat{}, xerr
-		}
-		if !ok {
-			return nil, Stat{}, err
 		}
 	}
 }
@@ -210,7 +193,7 @@ func (d *Documents) readDirty(ctx context.Context, rev Snapshot) error {
 	for p := range d.dirty {
 		paths = append(paths, p)
 	}
-	docs, err := d.st.readAll(ctx, paths, d.getW)
+	docs, err := d.st.readAll(ctx, paths, d.st.s.getOrAwait)
 	if err != nil {
 		return err
 	}

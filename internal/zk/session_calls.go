@@ -2,6 +2,7 @@ package zk
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	gozk "github.com/go-zookeeper/zk"
@@ -85,6 +86,23 @@ func (s *Session) exists(ctx context.Context, path string, watch bool) (Stat, bo
 		return found{statOf(stat), ok}, err
 	})
 	return f.stat, f.ok, err
+}
+
+// getOrAwait is GetW; where the znode is missing the watch is on its creation.
+func (s *Session) getOrAwait(ctx context.Context, path string) ([]byte, Stat, error) {
+	for {
+		data, stat, err := s.GetW(ctx, path)
+		if !errors.Is(err, ErrNoNode) {
+			return data, stat, err
+		}
+		_, ok, xerr := s.ExistsW(ctx, path)
+		if xerr != nil {
+			return nil, Stat{}, xerr
+		}
+		if !ok {
+			return nil, Stat{}, err
+		}
+	}
 }
 
 // Children lists a znode's children, by name, in no order. The Stat is the

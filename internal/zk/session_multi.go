@@ -15,11 +15,17 @@ type Op struct {
 	data    []byte
 	version int32
 	mode    Mode
+	secret  bool // see Config.secretACL
 }
 
 // OpCreate makes a znode with the session's ACL.
 func OpCreate(path string, data []byte, mode Mode) Op {
 	return Op{kind: "create", path: path, data: data, mode: mode}
+}
+
+// opCreateSecret is OpCreate of a persistent znode that the world may not read.
+func opCreateSecret(path string, data []byte) Op {
+	return Op{kind: "create", path: path, data: data, mode: Persistent, secret: true}
 }
 
 // OpSet writes a znode of that version, or AnyVersion.
@@ -122,7 +128,11 @@ func failedMulti(ops []Op, answers []gozk.MultiResponse, err error) ([]Result, e
 func (s *Session) request(op Op) any {
 	switch op.kind {
 	case "create":
-		return &gozk.CreateRequest{Path: op.path, Data: op.data, Acl: s.cfg.acl(), Flags: int32(op.mode)}
+		acl := s.cfg.acl()
+		if op.secret {
+			acl = s.cfg.secretACL()
+		}
+		return &gozk.CreateRequest{Path: op.path, Data: op.data, Acl: acl, Flags: int32(op.mode)}
 	case "set":
 		return &gozk.SetDataRequest{Path: op.path, Data: op.data, Version: op.version}
 	case "delete":

@@ -85,6 +85,10 @@ func (t Tree) VotersRoot() string { return t.join("voters") }
 // Voters returns a group's list of voters.
 func (t Tree) Voters(g string) string { return t.join("voters", g) }
 
+// Key returns the znode of the key with which directors authenticate what they
+// tell each other.
+func (t Tree) Key() string { return t.join("key") }
+
 // HealthRoot returns the parent of all verdicts.
 func (t Tree) HealthRoot() string { return t.join("health") }
 
