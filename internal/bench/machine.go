@@ -26,6 +26,9 @@ func ThisMachine(ctx context.Context, zklvs string) (Machine, error) {
 		Kernel: "Linux " + unix.ByteSliceToString(name.Release[:]), UML: inUML(), CPUs: runtime.NumCPU(),
 		Versions: map[string]string{"zklvs": firstLine(ctx, zklvs, "version"), "keepalived": firstLine(ctx, "keepalived", "--version")},
 	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil && !m.UML { // a guest that has just booted has none
+		m.Load = strings.Join(strings.Fields(string(load))[:3], " ")
+	}
 	for _, debian := range []string{"keepalived", "zookeeper", "nginx-light"} {
 		m.Versions["Debian's "+debian] = firstLine(ctx, "dpkg-query", "--show", "--showformat=${Version}", debian)
 	}

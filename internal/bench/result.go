@@ -38,6 +38,7 @@ type Machine struct {
 	Kernel   string            `json:"kernel"`
 	UML      bool              `json:"user_mode_linux,omitempty"`
 	CPUs     int               `json:"cpus"`
+	Load     string            `json:"load,omitempty"` // averages of 1, 5 and 15 minutes before the run
 	Versions map[string]string `json:"versions"`
 }
 

@@ -46,6 +46,8 @@ type Measure struct {
 	Name string // as in Series
 	// Total asks for the sum over the runs, too.
 	Total bool
+	// NoRatio leaves the ratios out: less is not better.
+	NoRatio bool
 }
 
 // Plot is a figure with the distribution of one measure for each case.

@@ -46,7 +46,7 @@ func (Switchover) NeedsIPVS() bool { return true }
 
 // Measures are the rows of the table.
 func (Switchover) Measures() []Measure {
-	return []Measure{{Name: lostRequests, Total: true}, {Name: slowestRequest}, {Name: lostElsewhere}, {Name: allRequests}}
+	return []Measure{{Name: lostRequests, Total: true}, {Name: slowestRequest}, {Name: lostElsewhere}, {Name: allRequests, NoRatio: true}}
 }
 
 // Plots are none: most values are zero.
