@@ -62,6 +62,10 @@ var mustNotKnow = map[string]map[string]string{
 		zkClient:                  "znodes are internal/zk's",
 		module + "internal/zk":    "it sees the election through an interface",
 	},
+	"internal/promise": {
+		zkClient: "it is of use when ZooKeeper is away", module + "internal/zk": "it is of use when ZooKeeper is away",
+		module + "internal/spec": "it is told where to listen", module + "internal/director": "it carries, it does not decide", netlink: "it is a socket",
+	},
 	"internal/realserver": {module + "election": "a real server takes no part in the election", zkClient: "not in this version"},
 	"internal/control":    {module + "election": "it decides nothing", module + "internal/director": "it shows what it is given", zkClient: "it shows what it is given"},
 }
