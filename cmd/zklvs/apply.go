@@ -41,7 +41,7 @@ is given.`,
 				return err
 			}
 			switch {
-			case len(p.changes) == 0:
+			case len(p.changes) == 0 && (dryRun || !snap.Exists()):
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "nothing to change")
 			case dryRun:
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "dry run: %s; nothing was written\n", summary(p.shown))
@@ -141,14 +141,32 @@ func store(cmd *cobra.Command, c *connection, snap zk.Snapshot, p *planned) erro
 		return err
 	}
 	out := cmd.OutOrStdout()
+	if done.Batches == 0 {
+		_, err = fmt.Fprintln(out, "nothing to change")
+		return err
+	}
 	if _, err := fmt.Fprintf(out, "applied revision %d to %s: %s\n", done.Revision.Number, c.tree.Root(), summary(p.shown)); err != nil {
 		return err
 	}
 	if len(done.Unknown) > 0 {
 		wait := election.Timing{Drift: spec.DefaultCluster().Drift}.Wait(election.MaxLease)
-		_, err = fmt.Fprintf(out, "new groups %s: an earlier holder is not known, so the first take-over waits %v\n", strings.Join(done.Unknown, ", "), wait)
+		if _, err = fmt.Fprintf(out, "new groups %s: an earlier holder is not known, so the first take-over waits %v\n", strings.Join(done.Unknown, ", "), wait); err != nil {
+			return err
+		}
+	}
+	if done.NewKey {
+		_, err = fmt.Fprintln(out, keyMade(c))
 	}
 	return err
+}
+
+// keyMade tells of the cluster's new key, and who can read it.
+func keyMade(c *connection) string {
+	text := fmt.Sprintf("made %s: with it directors ask each other while ZooKeeper is away (on_zookeeper_loss)", c.tree.Key())
+	if c.local.ZooKeeper.Credentials == nil {
+		text += "; without zookeeper.credentials whoever reaches ZooKeeper can read it, and change everything else"
+	}
+	return text
 }
 
 func summary(changes []spec.Change) string {

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +160,8 @@ type parts struct {
 	life      guard.Life // what the guard offers
 	director  *director.Director
 	elector   *zk.Elector
+	promises  *promises
+	keys      *zk.KeyReader
 }
 
 // patientReply is how long documents and verdicts wait for an answer: a slow
@@ -226,7 +228,10 @@ func (p *parts) join() error {
 	if err != nil {
 		return err
 	}
-	machine, err := election.New(election.Config{Node: p.local.Node, Host: life.HostID(),
+	host := life.HostID()
+	p.promises = newPromises(p.local, host.MachineID, func() *zk.Elector { return p.elector }, p.log)
+	p.keys = zk.NewKeyReader(p.others, p.tree, p.log, p.promises.setKey)
+	machine, err := election.New(election.Config{Node: p.local.Node, Host: host, Address: p.promises.address,
 		Timing: director.Timing(spec.DefaultCluster(), p.life.Lateness), Random: random, Wall: time.Now})
 	if err != nil {
 		return badInput(err)
@@ -235,57 +240,16 @@ func (p *parts) join() error {
 		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Guard: p.guardStatus, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
 		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
-		Lateness: p.life.Lateness, FenceLayers: p.life.Layers,
+		Lateness: p.life.Lateness, FenceLayers: p.life.Layers, CannotHold: p.cannotHold,
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
 	p.elector = zk.NewElector(zk.ElectorConfig{Session: p.elections, Tree: p.tree, Machine: machine,
-		Executor: p.director, Ask: func(election.AskVoter) {}, Now: boottime.Now, Logger: p.log})
+		Executor: p.director, Ask: p.promises.ask, Now: boottime.Now, Logger: p.log})
 	return nil
 }
 
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "" // for people only
-	}
-	return name
-}
-
-// hostAddresses are this host's own addresses at the start, for people: a /32
-// may be a VIP that an earlier life left.
-func hostAddresses() []string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	out := []string{}
-	for _, a := range addrs {
-		ip, ok := a.(*net.IPNet)
-		if !ok || !ip.IP.IsGlobalUnicast() {
-			continue
-		}
-		if ones, bits := ip.Mask.Size(); ones < bits {
-			out = append(out, ip.IP.String())
-		}
-	}
-	return out
-}
-
-// hostMACs are this host's hardware addresses: others let its packets in where
-// they are real servers.
-func hostMACs() map[string]string {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil
-	}
-	out := map[string]string{}
-	for _, i := range all {
-		if len(i.HardwareAddr) == 6 && i.Flags&net.FlagLoopback == 0 {
-			out[i.Name] = i.HardwareAddr.String()
-		}
-	}
-	return out
-}
+// cannotHold tells why nothing is held here without ZooKeeper.
+func (p *parts) cannotHold() string { return cmp.Or(p.promises.cannot(), p.keys.Problem()) }
 
 // peers reads what the directors say of themselves. One that cannot be
 // understood is passed over.
@@ -329,7 +293,7 @@ func opener(owned *ipvs.Owned) func() (director.Table, error) {
 
 // background are the tasks that outlive the director's work.
 func (p *parts) background() []func(context.Context) error {
-	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.publisher.Run, p.links.Run}
+	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.publisher.Run, p.links.Run, p.keys.Run}
 }
 
 // direct runs the director, its admin socket, and the check of the credentials.
@@ -343,7 +307,7 @@ func (p *parts) direct(ctx context.Context) error {
 	g.Go(func() error { return notifier{p.log, p.alive}.run(ctx) })
 	g.Go(func() error {
 		defer stopSocket()
-		return p.director.Run(ctx, p.elector)
+		return p.director.Run(ctx, asked{p.elector, p.promises})
 	})
 	return g.Wait()
 }

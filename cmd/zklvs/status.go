@@ -108,9 +108,9 @@ func (s *shown) table(w io.Writer) error {
 }
 
 func (s *shown) clusterTable(t io.Writer) {
-	fmt.Fprintln(t, "GROUP\tVIPS\tHOLDER\tEPOCH\tSINCE\tSTANDBYS")
+	fmt.Fprintln(t, "GROUP\tVIPS\tHOLDER\tEPOCH\tSINCE\tSTANDBYS\tWITHOUT ZOOKEEPER")
 	for _, g := range s.Groups {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, printable(g.Since), standbys(g))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, printable(g.Since), standbys(g), printable(g.OnZooKeeperLoss))
 	}
 	fmt.Fprintln(t, "\nSERVICE\tLISTEN\tGROUP\tSCHED\tFORWARD\tREAL SERVER\tWEIGHT\tSTATE")
 	for _, v := range s.Services {
@@ -194,11 +194,14 @@ func fitness(d director.Presence) string {
 }
 
 func (s *shown) localTable(t io.Writer) {
-	fmt.Fprintf(t, "\nTHIS DIRECTOR (%s)\tPHASE\tLEASE LEFT\tWHY\n", s.Local.Node)
+	fmt.Fprintf(t, "\nTHIS DIRECTOR (%s)\tPHASE\tLEASE LEFT\tWITHOUT ZOOKEEPER\tWHY\n", s.Local.Node)
 	for _, g := range s.Local.Groups {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.Group, g.Phase, leaseLeft(g), g.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.Group, g.Phase, leaseLeft(g), printable(g.OnZooKeeperLoss), g.Why)
 	}
 	fmt.Fprintf(t, "\nguard: %s\n", guardLine(s.Local.Guard))
+	if s.Local.OnZooKeeperLoss != "" {
+		fmt.Fprintf(t, "without ZooKeeper: %s\n", printable(s.Local.OnZooKeeperLoss))
+	}
 	for _, p := range s.Local.Problems {
 		fmt.Fprintf(t, "\nproblem: %s\n", p)
 	}

@@ -54,6 +54,7 @@ func TestAgainstZooKeeper(t *testing.T) {
 		"get":               getAndApplyAgain,
 		"conflict":          conflict,
 		"credentials":       credentials,
+		"key":               keyOfACluster,
 		"bad stored":        badStored,
 		"moved vip":         movedVIP,
 		"nothing applied":   nothingApplied,
@@ -327,6 +328,41 @@ func credentials(s *site) {
 	s.config = as("wrong", ", world_read: true")
 	_, stderr := s.run(exitFailed, twoFile, "apply", "-f", "-")
 	s.want(stderr, "nothing was written; check zookeeper.credentials on this host")
+}
+
+// The first apply makes the cluster's key, and so does one that finds none; it is
+// never printed.
+func keyOfACluster(s *site) {
+	made := "made /zklvs/key/key: with it directors ask each other while ZooKeeper is away (on_zookeeper_loss)"
+	s.want(s.apply(webFile), made+"; without zookeeper.credentials whoever reaches ZooKeeper can read it")
+	c := s.session()
+	data, _, err := c.session.Get(s.t.Context(), c.tree.Key())
+	var stored struct{ Key string }
+	if err != nil || json.Unmarshal(data, &stored) != nil || len(stored.Key) != 64 {
+		s.t.Fatalf("a key of %d bytes, %v", len(stored.Key), err)
+	}
+	for _, command := range []string{"get", "get -o json", "status -o json", "diff -f -"} {
+		stdout, stderr := s.run(exitOK, webFile, strings.Fields(command)...)
+		if strings.Contains(stdout+stderr, stored.Key) {
+			s.t.Errorf("%s prints the key", command)
+		}
+	}
+	if out := s.apply(webFile, "--dry-run"); out != "nothing to change\n" {
+		s.t.Errorf("dry run: %q", out)
+	}
+	if err := c.session.Delete(s.t.Context(), c.tree.Key(), zk.AnyVersion); err != nil {
+		s.t.Fatal(err)
+	}
+	s.want(s.apply(webFile), "applied revision 2 to /zklvs/key: 0 added, 0 changed, 0 removed, 2 unchanged\n", made)
+	if out := s.apply(webFile); out != "nothing to change\n" {
+		s.t.Errorf("again: %q", out)
+	}
+	password := s.write("password", "secret\n")
+	s.cluster += "-protected"
+	s.config = s.write("protected.yaml", s.local(", credentials: {user: zklvs, password_file: "+password+"}"))
+	if out := s.apply(webFile); !strings.Contains(out, "(on_zookeeper_loss)\n") {
+		s.t.Errorf("with credentials: %q", out)
+	}
 }
 
 // A document that somebody wrote by hand and that is wrong.

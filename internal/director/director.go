@@ -110,6 +110,9 @@ type Config struct {
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
 	Lateness    time.Duration
 	FenceLayers []string
+	// CannotHold tells why this director cannot hold without ZooKeeper, nor promise
+	// anything to those who do; "" if it can.
+	CannotHold func() string
 	// Guard tells how the guard is.
 	Guard func() GuardStatus
 	// Peers reads what all directors say of themselves.
@@ -152,6 +155,7 @@ type Director struct {
 
 	published map[string]string
 	groups    []election.GroupConfig
+	lossTold  *string // why groups are not held without ZooKeeper, as last logged
 	group     *errgroup.Group
 	running   context.Context
 }

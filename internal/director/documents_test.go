@@ -167,8 +167,8 @@ func TestWhatTheElectionIsTold(t *testing.T) {
 	}
 	play(t, docs, nil, func(b *bench) {
 		want := []election.GroupConfig{
-			{Name: "two", Priority: spec.DefaultPriority, Backoff: 5 * time.Second},
-			{Name: "web", Priority: 150, Preempt: true, PreemptDelay: 7 * time.Second, Backoff: 11 * time.Second},
+			{Name: "two", Priority: spec.DefaultPriority, Backoff: 5 * time.Second, Hold: true},
+			{Name: "web", Priority: 150, Preempt: true, PreemptDelay: 7 * time.Second, Backoff: 11 * time.Second, Hold: true},
 		}
 		b.elector.mu.Lock()
 		defer b.elector.mu.Unlock()

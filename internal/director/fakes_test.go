@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ type fakeElector struct {
 	// onFenced is called in Fenced, before anything else.
 	onFenced  func(election.Holding)
 	timingErr error
+	onLoss    string // of groups that are to be held without ZooKeeper, "" for "hold"
 
 	mu         sync.Mutex
 	exec       *Director
@@ -152,7 +154,11 @@ func (e *fakeElector) Status() []election.GroupStatus {
 	defer e.mu.Unlock()
 	var out []election.GroupStatus
 	for _, g := range e.groups {
-		out = append(out, election.GroupStatus{Group: g.Name, Ineligible: g.Ineligible})
+		loss := "fence"
+		if g.Hold {
+			loss = cmp.Or(e.onLoss, "hold")
+		}
+		out = append(out, election.GroupStatus{Group: g.Name, Ineligible: g.Ineligible, OnZooKeeperLoss: loss})
 	}
 	return out
 }
@@ -451,7 +457,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 	b.fencer = &failingFencer{Host: b.host(filepath.Join(t.TempDir(), "vips"))}
 	b.cfg = Config{
 		Node: "node01", Interface: "eth0", Version: "v1", Lateness: fence.LatenessUngated, FenceLayers: []string{"test layer"}, Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
-		OpenTable: b.open, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
+		OpenTable: b.open, CannotHold: func() string { return "" }, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
 	}
 	return b
 }

@@ -20,13 +20,16 @@ import (
 func (d *Director) configure(sp *spec.Spec) {
 	verdicts := d.cfg.Checks.Snapshot()
 	groups := []election.GroupConfig{} // not nil: an empty set is told once, too
+	hold := d.fenceBecause(sp.Cluster) == ""
 	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
 		g := sp.Groups[name]
 		groups = append(groups, election.GroupConfig{
 			Name: name, Priority: g.PriorityOf(d.cfg.Node), Preempt: g.Preempt, PreemptDelay: g.PreemptDelay,
 			Ineligible: d.judge(name, g, sp, verdicts), Backoff: g.Fitness.Backoff,
+			Hold: hold,
 		})
 	}
+	d.logLoss(sp.Cluster)
 	if d.groups != nil && reflect.DeepEqual(groups, d.groups) {
 		return
 	}

@@ -22,8 +22,10 @@ type Presence struct {
 	Since       string            `json:"since"` // RFC 3339
 	Interface   string            `json:"interface,omitempty"`
 	FenceLayers []string          `json:"fence_layers"`
-	Unfit       map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold or queue
-	Problems    []string          `json:"problems,omitempty"` // of the documents
+	// OnZooKeeperLoss is "hold", or "fence: " and why.
+	OnZooKeeperLoss string            `json:"on_zookeeper_loss,omitempty"`
+	Unfit           map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold or queue
+	Problems        []string          `json:"problems,omitempty"` // of the documents
 }
 
 // ServiceHealth is one director's verdict on a service, in
@@ -71,12 +73,16 @@ func (d *Director) Status() Status {
 // groupStatus is what the election knows, nothing before it has begun.
 func (d *Director) groupStatus() []election.GroupStatus {
 	d.mu.Lock()
-	elector := d.elector
+	elector, sp := d.elector, d.docs.spec
 	d.mu.Unlock()
 	if elector == nil {
 		return nil
 	}
-	return elector.Status()
+	groups := elector.Status()
+	if sp != nil {
+		d.explainLoss(groups, sp.Cluster)
+	}
+	return groups
 }
 
 // presence needs d.mu.
@@ -87,8 +93,12 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 			unfit[g.Group] = g.Ineligible
 		}
 	}
-	return Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, MACs: d.cfg.MACs, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
+	p := Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, MACs: d.cfg.MACs, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
 		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: d.docs.problems}
+	if sp := d.docs.spec; sp != nil {
+		p.OnZooKeeperLoss = d.onLoss(sp.Cluster)
+	}
+	return p
 }
 
 func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict) []ServiceHealth {

@@ -41,6 +41,11 @@ type Group struct {
 	Reason string         `json:"reason,omitempty"`
 	// LockGone: the record says that somebody holds, but the lock is gone.
 	LockGone bool `json:"lock_gone,omitempty"`
+	// OnZooKeeperLoss is "hold" where the holder goes on while ZooKeeper is away
+	// for as long as the other voters promise not to take, else "fence" and why.
+	OnZooKeeperLoss string `json:"on_zookeeper_loss"`
+	// Voters are the nodes that may take without a receipt; none: everyone.
+	Voters []string `json:"voters,omitempty"`
 	// Standbys in the order in which they would take.
 	Standbys []election.QueueEntry `json:"standbys"`
 }
@@ -198,7 +203,7 @@ func (r *reader) groups(sp *spec.Spec) error {
 		for _, v := range sp.Groups[name].VIPs {
 			g.VIPs = append(g.VIPs, v.Address.String())
 		}
-		if err := r.record(&g); err != nil {
+		if err := errors.Join(r.record(&g), r.voters(&g, sp)); err != nil {
 			return err
 		}
 		r.out.Groups = append(r.out.Groups, g)
@@ -226,6 +231,50 @@ func (r *reader) record(g *Group) error {
 		g.Holder, g.LockGone = rec.Node, true
 	}
 	return r.queue(g, rec)
+}
+
+// voters reads the list of voters: whether a group can be held without ZooKeeper
+// stands in it, for every director to see.
+func (r *reader) voters(g *Group, sp *spec.Spec) error {
+	data, _, err := r.s.Get(r.ctx, r.tree.Voters(g.Name))
+	if errors.Is(err, zk.ErrNoNode) {
+		g.OnZooKeeperLoss = "fence: the list of voters is missing"
+		r.problem("group %s has no list of voters: its holder makes it; without a holder nobody takes the group, see docs/SAFETY.md", g.Name)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	list, err := election.DecodeVoters(data)
+	if err != nil {
+		g.OnZooKeeperLoss = "fence: the list of voters is not understood"
+		r.problem("group %s: %v", g.Name, err)
+		return nil
+	}
+	for _, v := range list.Voters {
+		g.Voters = append(g.Voters, v.Node)
+	}
+	g.OnZooKeeperLoss = r.onLoss(g, sp)
+	return nil
+}
+
+// onLoss says why a group without voters is given up: it is the holder that
+// writes them.
+func (r *reader) onLoss(g *Group, sp *spec.Spec) string {
+	switch {
+	case len(g.Voters) > 0:
+		return "hold"
+	case sp.Cluster.OnZooKeeperLoss == spec.Fence:
+		return "fence"
+	case g.Holder == "":
+		return "fence: nobody holds"
+	}
+	for _, d := range r.out.Directors {
+		if because, fences := strings.CutPrefix(d.OnZooKeeperLoss, "fence: "); d.Node == g.Holder && fences {
+			return "fence: " + because
+		}
+	}
+	return "fence: no other director could promise not to take"
 }
 
 func (r *reader) queue(g *Group, rec election.Record) error {

@@ -51,6 +51,8 @@ func TestRead(t *testing.T) {
 		"nothing":          nothingThere,
 		"held":             held,
 		"lock gone":        lockGone,
+		"voters":           votersOfAGroup,
+		"fence":            fencePolicy,
 		"released":         releasedWithQueue,
 		"no record":        noRecord,
 		"record garbage":   recordGarbage,
@@ -179,7 +181,7 @@ func held(s *site) {
 	want := &Cluster{
 		Name: "test", Revision: 1, Directors: []director.Presence{{Node: "node02", Version: "v1", Since: "x", FenceLayers: []string{"a"}, Unfit: map[string]string{"two": "eth1 is down"}}},
 		Groups: []Group{{Name: "web", VIPs: []string{"192.0.2.100", "192.0.2.101"}, Holder: "node02", State: election.StateHolding, Epoch: 7,
-			Since: "2026-01-02T03:04:05Z", Reason: "taken over", Standbys: []election.QueueEntry{
+			Since: "2026-01-02T03:04:05Z", Reason: "taken over", OnZooKeeperLoss: "fence: no other director could promise not to take", Standbys: []election.QueueEntry{
 				{Node: "node01", Priority: 150, Lock: lock("node01", 9)}, {Node: "node03", Priority: 50, Lock: lock("node03", 12)}}}},
 		Services: []Service{{Name: "http", Group: "web", Listen: "192.0.2.100:80/tcp", Scheduler: "rr", Forward: "dr", RealServers: []RealServer{
 			{Weight: 3, RealServerHealth: director.RealServerHealth{Address: "192.0.2.11:80", State: "unknown"}},
@@ -187,6 +189,48 @@ func held(s *site) {
 	}
 	if diff := cmp.Diff(want, s.read()); diff != "" {
 		s.t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What becomes of a group without ZooKeeper, and why.
+func votersOfAGroup(s *site) {
+	s.documents(docs())
+	loss := func(want string, problems ...string) {
+		s.t.Helper()
+		c := s.read()
+		if got := c.Groups[0].OnZooKeeperLoss; got != want {
+			s.t.Errorf("without ZooKeeper: %q, want %q", got, want)
+		}
+		s.wantProblems(c, problems...)
+	}
+	loss("fence: nobody holds")
+	s.put(s.tree.Record("web"), holding("node01", lock("node01", 5)))
+	s.put(s.tree.Director("node01"), `{"on_zookeeper_loss":"fence: the cluster has no key"}`)
+	s.put(s.tree.Director("node02"), `{"on_zookeeper_loss":"fence: another reason"}`)
+	loss("fence: the cluster has no key")
+	s.put(s.tree.Director("node01"), `{"on_zookeeper_loss":"hold"}`)
+	loss("fence: no other director could promise not to take")
+	list := election.NewVoters()
+	list.Voters = []election.Voter{{Node: "node01", MachineID: "a", Address: "10.0.0.1:7363"}, {Node: "node02", MachineID: "b"}}
+	s.put(s.tree.Voters("web"), string(list.Encode()))
+	loss("hold")
+	if got := s.read().Groups[0].Voters; !slices.Equal(got, []string{"node01", "node02"}) {
+		s.t.Errorf("voters %v", got)
+	}
+	s.put(s.tree.Voters("web"), "{")
+	loss("fence: the list of voters is not understood", "group web: list of voters is not understood")
+	if err := s.s.Delete(s.t.Context(), s.tree.Voters("web"), zk.AnyVersion); err != nil {
+		s.t.Fatal(err)
+	}
+	loss("fence: the list of voters is missing", "group web has no list of voters")
+}
+
+// A policy of the documents is no lack of anything.
+func fencePolicy(s *site) {
+	s.documents(map[string]string{"spec/cluster": "on_zookeeper_loss: fence\n", "spec/groups/web": group})
+	s.put(s.tree.Record("web"), holding("node01", lock("node01", 5)))
+	if got := s.read().Groups[0].OnZooKeeperLoss; got != "fence" {
+		s.t.Errorf("without ZooKeeper: %q, want fence", got)
 	}
 }
 

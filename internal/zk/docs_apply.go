@@ -127,8 +127,12 @@ func checkChanges(changes []Change) error {
 // missingDirs lists which of the cluster's root, parents and key are absent,
 // parents first. The znode of all clusters is made at once.
 func (st *Store) missingDirs(ctx context.Context) ([]string, error) {
-	if _, err := st.s.Create(ctx, Base, nil, Persistent); err != nil && !errors.Is(err, ErrNodeExists) {
+	if _, ok, err := st.s.Exists(ctx, Base); err != nil {
 		return nil, err
+	} else if !ok {
+		if _, err := st.s.Create(ctx, Base, nil, Persistent); err != nil && !errors.Is(err, ErrNodeExists) {
+			return nil, err
+		}
 	}
 	var missing []string
 	for _, p := range append(append([]string{st.tree.Root()}, st.tree.dirs()...), st.tree.Key()) {
