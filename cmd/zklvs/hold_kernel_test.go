@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zklvs/zklvs/internal/boottime"
+	"github.com/zklvs/zklvs/internal/demo"
+	"github.com/zklvs/zklvs/internal/lab"
+	"github.com/zklvs/zklvs/internal/spec"
+)
+
+const (
+	// usualHold is for how long ZooKeeper is away in `make test`, three times the
+	// session timeout; ZKLVS_HOLD=60s is a minute.
+	usualHold = 20 * time.Second
+	// plainHold is the same on this machine's own kernel, where less is looked at.
+	plainHold = 8 * time.Second
+)
+
+// holding is a cluster of three directors whose ZooKeeper goes away.
+type holding struct {
+	*cluster
+	holder string
+}
+
+// All three ZooKeeper servers are killed: the holder goes on, one host answers
+// all the time, and no request is lost. Then a director dies as well: the group
+// is given up, and nobody takes it. With ZooKeeper back there is a holder again.
+//
+//	ZKLVS_HOLD=60s go test -exec "$PWD/deploy/kernel/with-ipvs" -count=1 -v -timeout 6m -run '^TestKernelHold$' ./cmd/zklvs
+func TestKernelHold(t *testing.T) {
+	requireIPVS(t)
+	away := usualHold
+	if text := os.Getenv("ZKLVS_HOLD"); text != "" {
+		var err error
+		if away, err = time.ParseDuration(text); err != nil || away < usualHold {
+			t.Fatalf("ZKLVS_HOLD=%s: expected a duration of at least %v", text, usualHold)
+		}
+	}
+	k := startHolding(t, demo.Options{})
+	k.must1(k.Apply(k.ctx, demo.Documents("", demo.Web())))
+	k.settle()
+	k.until("the VIP is served", func() error {
+		_, err := k.Curl(k.ctx, lab.VIP)
+		return err
+	})
+	requester, err := lab.NewRequester(k.Lab.Host(demo.Client), lab.RequesterOptions{Target: netip.AddrPortFrom(lab.VIP, 80), Interval: 50 * time.Millisecond})
+	k.must(err)
+	stop := k.background(requester.Run)
+	k.live(away, func() {
+		stop()
+		tally := requester.Tally()
+		if t.Logf("requests: %+v", tally); tally.Lost > 0 || tally.Answered < int(away/(100*time.Millisecond)) {
+			t.Errorf("of %d requests %d were answered and %d lost: %v", tally.Sent, tally.Answered, tally.Lost, firstLost(requester))
+		}
+	})
+}
+
+// The same without IPVS, on this machine's own kernel and with the race
+// detector.
+func TestHostHold(t *testing.T) {
+	requireHost(t)
+	k := startHolding(t, demo.Options{NoRealServers: true})
+	k.must1(k.Apply(k.ctx, "groups:\n  web: {vips: [192.168.150.100]}\n"))
+	k.settle()
+	k.live(plainHold, func() {})
+}
+
+func startHolding(t *testing.T, o demo.Options) *holding {
+	t.Helper()
+	o.Zklvs, o.Servers, o.Directors, o.Progress = program(t), 3, 3, t.Logf
+	c, err := demo.Start(t.Context(), o)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &holding{cluster: &cluster{T: t, Cluster: c, ctx: t.Context()}}
+	t.Cleanup(func() {
+		for _, name := range c.Directors() {
+			k.logs(c.Director(name).Log)
+		}
+	})
+	return k
+}
+
+// settle waits for a holder that may hold without ZooKeeper.
+func (k *holding) settle() {
+	k.Helper()
+	k.holder = k.waitAnyHolder()
+	for _, name := range k.others() {
+		k.waitPhase(name, "web", "standby")
+	}
+	k.waitLoss("hold", 3)
+}
+
+func (k *holding) others() []string {
+	return slices.DeleteFunc(k.Directors(), func(name string) bool { return name == k.holder })
+}
+
+// waitLoss waits until the holder says so of the group, with so many voters.
+func (k *holding) waitLoss(want string, voters int) {
+	k.Helper()
+	k.until("the holder says "+want, func() error {
+		s, err := k.status(k.holder)
+		if err != nil {
+			return err
+		}
+		g := s.Groups[0]
+		if !strings.HasPrefix(g.OnZooKeeperLoss, want) || len(g.Voters) != voters {
+			return fmt.Errorf("without ZooKeeper: %q, voters %+v", g.OnZooKeeperLoss, g.Voters)
+		}
+		return nil
+	})
+}
+
+// live takes ZooKeeper away for a time, then a director too.
+func (k *holding) live(away time.Duration, served func()) {
+	k.Helper()
+	hosts := make([]*lab.Host, 0, 3)
+	for _, name := range k.Directors() {
+		hosts = append(hosts, k.Lab.Host(name))
+	}
+	w := newWitness(k.T, k.Lab.Host(demo.Client), lab.VIP, 20*time.Millisecond, hosts...)
+	w.waitAnyAnswer()
+	begun := boottime.Now()
+	for i := range 3 {
+		k.must(k.ZooKeeper.Kill(i))
+	}
+	k.waitLoss("hold: 2 voters promise", 3)
+	k.waitTime(begun + away)
+	k.onlyHolder(w, begun)
+	served()
+
+	victim := k.others()[0]
+	killed := boottime.Now()
+	k.must(k.KillBoth(victim))
+	k.until("nobody has the VIP bound", func() error {
+		name, err := k.Answerer(lab.VIP)
+		if err == nil && name != "" {
+			err = fmt.Errorf("%s has it", name)
+		}
+		return err
+	})
+	// Nobody takes it: no other director can write, and all have promised.
+	k.waitTime(killed + 2*spec.MaxLease/3)
+	const late = 200 * time.Millisecond // from reading the clock to the last promise
+	last := w.newest()
+	k.Logf("ZooKeeper was away for %v; the last answer was given %v after a director was killed too", away, last-killed)
+	if bound := spec.DefaultCluster().Lease + late; last-killed > bound {
+		k.Errorf("somebody answered %v after the death of a voter, want at most %v", last-killed, bound)
+	}
+	k.recover(w, victim)
+}
+
+// recover starts ZooKeeper and the killed director again.
+func (k *holding) recover(w *witness, victim string) {
+	k.Helper()
+	for i := range 3 {
+		k.must(k.ZooKeeper.Start(i))
+	}
+	heir := k.waitAnyHolder()
+	w.waitAnswered(k.Lab.Host(heir), 5)
+	k.must(k.StartDirector(victim))
+	earlier := k.holder
+	k.settle()
+	w.stop()
+	if n := len(w.Conflicts()); n > 0 {
+		k.Errorf("%d requests were answered by two hosts\n%s", n, w.BoundText())
+	}
+	if heir != earlier {
+		w.neverTwo(k.Lab.Host(earlier), k.Lab.Host(heir))
+	}
+}
+
+// waitTime waits until a time on the witness's clock.
+func (k *holding) waitTime(at time.Duration) {
+	k.Helper()
+	ctx, cancel := demo.Within(k.ctx, at-boottime.Now()+patience)
+	defer cancel()
+	k.must(lab.WaitUntil(ctx, "time has passed", func() error {
+		if boottime.Now() < at {
+			return errors.New("not yet")
+		}
+		return nil
+	}))
+}
+
+// onlyHolder wants answers of the holder, and of nobody else, without a gap.
+func (k *holding) onlyHolder(w *witness, since time.Duration) {
+	k.Helper()
+	last, gap := since, time.Duration(0)
+	answers := w.Answers(since)
+	for _, a := range answers {
+		if h := w.HostOf(a.MAC); h != k.Lab.Host(k.holder) {
+			k.Fatalf("%v answered\n%s", h, w.BoundText())
+		}
+		gap = max(gap, a.Asked-last)
+		last = a.Asked
+	}
+	gap = max(gap, boottime.Now()-last)
+	k.Logf("%d answers, all of %s, the longest time without one %v", len(answers), k.holder, gap)
+	if gap > time.Second {
+		k.Errorf("no answer for %v\n%s", gap, w.BoundText())
+	}
+}
+
+// newest is when the newest request was sent that anybody answered.
+func (w *witness) newest() (at time.Duration) {
+	for _, a := range w.Answers(0) {
+		at = max(at, a.Asked)
+	}
+	return at
+}
+
+// background runs something until the returned function is called.
+func (k *holding) background(do func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(k.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- do(ctx) }()
+	return func() {
+		k.Helper()
+		cancel()
+		k.must(<-ended)
+	}
+}
+
+func firstLost(r *lab.Requester) error {
+	for _, o := range r.Outcomes(0) {
+		if o.Err != nil {
+			return o.Err
+		}
+	}
+	return nil
+}
