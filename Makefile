@@ -14,7 +14,7 @@ WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
 KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test vet test-unit test-kernel sim model lint fmt demo clean
+.PHONY: help deps build test vet test-unit test-kernel sim model lint fmt demo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ sim: ## play a million schedules of directors and guards, and the mutants that m
 
 model: deps ## check the formal model of the election (QUICK=1: smaller bounds, a minute)
 	@docs/model/check $(if $(QUICK),--quick)
+
+bench: deps build ## measure beside keepalived into docs/benchmarks (SECTION=name, RUNS=n), 25 minutes
+	CGO_ENABLED=0 $(GO) build -trimpath -o '$(BIN)/zklvs-bench' ./internal/bench/zklvs-bench
+	@'$(abspath $(BIN))/zklvs-bench' -zklvs '$(abspath $(BIN))/zklvs' -with-ipvs '$(WITH_IPVS)' \
+		$(if $(SECTION),-section '$(SECTION)') $(if $(RUNS),-runs '$(RUNS)') $(BENCH)
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint
 	'$(GOLANGCI_LINT)' run ./...

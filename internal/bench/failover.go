@@ -60,6 +60,22 @@ func HostFailover() Section {
 	}}
 }
 
+// Title heads the section's part of the page.
+func (s failover) Title() string {
+	if s.ipvs {
+		return "Fail-over with IPVS services"
+	}
+	return "Fail-over on the machine's own kernel"
+}
+
+// About says what is measured.
+func (s failover) About() string {
+	if s.ipvs {
+		return fmt.Sprintf(aboutFailover, behindIPVS, bothToo)
+	}
+	return fmt.Sprintf(aboutFailover, behindHost, "")
+}
+
 func (s failover) Name() string {
 	if s.ipvs {
 		return "failover-ipvs"
@@ -103,7 +119,7 @@ func (s failover) Run(ctx context.Context, env Env) (Result, error) {
 		return r, errors.Join(err, n.Close())
 	}
 	err = s.measure(ctx, env, n, &r)
-	if err != nil {
+	if err != nil || env.Logs {
 		err = errors.Join(err, n.keepLogs(env))
 	}
 	return r, errors.Join(err, n.Close())
@@ -128,7 +144,7 @@ func (s failover) measure(ctx context.Context, env Env, n *network, r *Result) e
 				if err != nil {
 					return err
 				}
-				env.Progress("%s, run %d of %d: %s: %s %s, %s %s, %s %s", c.name, i+1, env.Runs, who.name(),
+				env.Progress("%s, run %d of %d (struck at %s): %s: %s %s, %s %s, %s %s", c.name, i+1, env.Runs, out.at.UTC().Format("15:04:05.000"), who.name(),
 					takenOver, show(out.takenOver, "s", roundingOf(who.name())), noAnswer, show(out.noAnswer, "s", roundingOf(who.name())),
 					twoAnswer, show(out.twoAnswer, "s", roundingOf(who.name())))
 				r.Add(c.name, takenOver, who.name(), "s", out.takenOver)
@@ -177,17 +193,14 @@ func (n *network) newLease(ctx context.Context, lease time.Duration) error {
 	return err
 }
 
-// keepLogs writes the daemons' logs to where the user will find them.
+// keepLogs copies the logs of every daemon, of earlier lives too.
 func (n *network) keepLogs(env Env) error {
-	if env.Keep == "" {
+	if env.Keep == "" || n.lab == nil {
 		return nil
 	}
-	for _, c := range n.contenders {
-		file := filepath.Join(env.Keep, c.name()+".log")
-		if err := os.WriteFile(file, []byte(c.logs()), 0o644); err != nil {
-			return fmt.Errorf("keep the logs of %s: %w", c.name(), err)
-		}
-		env.Progress("logs of %s: %s", c.name(), file)
+	env.Progress("logs: %s", env.Keep)
+	if err := os.CopyFS(filepath.Join(env.Keep, "log"), os.DirFS(filepath.Join(n.lab.Dir(), "log"))); err != nil {
+		return fmt.Errorf("keep the logs: %w", err)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"syscall"
 
 	"github.com/zklvs/zklvs/internal/lab"
@@ -102,14 +101,4 @@ func (p *keepalivedPair) repair(ctx context.Context, f fault, holder *lab.Host) 
 		}
 	}
 	return p.run(ctx, 0)
-}
-
-func (p *keepalivedPair) logs() string {
-	var b strings.Builder
-	for i, d := range p.daemons {
-		if d != nil {
-			fmt.Fprintf(&b, "--- %s\n%s\n", p.hosts[i].Name(), d.Log())
-		}
-	}
-	return b.String()
 }

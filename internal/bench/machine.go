@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"strings"
 
@@ -24,26 +23,24 @@ func ThisMachine(ctx context.Context, zklvs string) (Machine, error) {
 	}
 	m := Machine{
 		Kernel: "Linux " + unix.ByteSliceToString(name.Release[:]), UML: inUML(), CPUs: runtime.NumCPU(),
-		Versions: map[string]string{"zklvs": firstLine(ctx, zklvs, "version"), "keepalived": firstLine(ctx, "keepalived", "--version")},
+		Versions: map[string]string{"zklvs": printed(ctx, 1, zklvs, "version"), "keepalived": printed(ctx, 1, "keepalived", "--version")},
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil && !m.UML { // a guest that has just booted has none
 		m.Load = strings.Join(strings.Fields(string(load))[:3], " ")
 	}
 	for _, debian := range []string{"keepalived", "zookeeper", "nginx-light"} {
-		m.Versions["Debian's "+debian] = firstLine(ctx, "dpkg-query", "--show", "--showformat=${Version}", debian)
+		m.Versions["Debian's "+debian] = printed(ctx, 0, "dpkg-query", "--show", "--showformat=${Version}", debian)
 	}
 	return m, nil
 }
 
-var number = regexp.MustCompile(`\S*[0-9]\S*`)
-
-// firstLine is the first word with a number in the first line that a program prints.
-func firstLine(ctx context.Context, argv ...string) string {
+// printed is one word of the first line that a program prints.
+func printed(ctx context.Context, word int, argv ...string) string {
 	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput() // keepalived writes to stderr
 	line, _, _ := bytes.Cut(out, []byte("\n"))
-	word := number.Find(line)
-	if err != nil || word == nil {
+	words := bytes.Fields(line)
+	if err != nil || len(words) <= word {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(word))
+	return string(words[word])
 }

@@ -52,8 +52,6 @@ type contender interface {
 	repair(ctx context.Context, f fault, holder *lab.Host) error
 	// suffers tells whether the fault is one of this contender's.
 	suffers(f fault) bool
-	// logs are the ends of its daemons' logs.
-	logs() string
 }
 
 // network is a lab with a client, ZooKeeper, and contenders.

@@ -63,6 +63,7 @@ type strike struct {
 
 // outcome is what a strike gave.
 type outcome struct {
+	at                             time.Time // of the fault
 	takenOver, noAnswer, twoAnswer Value
 }
 
@@ -93,6 +94,7 @@ func (s strike) watched(ctx context.Context) (out outcome, err error) {
 	if err := pause(ctx, rand.N(time.Second)); err != nil {
 		return out, err
 	}
+	out.at = time.Now()
 	at := boottime.Now()
 	if err := s.strike(s.fault, holder); err != nil {
 		return out, err

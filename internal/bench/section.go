@@ -37,8 +37,10 @@ type Env struct {
 	Runs  int    // how often each case is to be measured, at least 1
 	// Progress is told what is being done.
 	Progress func(format string, args ...any)
-	// Keep is a directory for logs that explain a surprise; "" keeps none.
+	// Keep is a directory for logs, which are kept there where a section fails, and
+	// with Logs always. Their stamps can be compared with those in Progress.
 	Keep string
+	Logs bool
 }
 
 // Measure is a row of a section's table for each case.

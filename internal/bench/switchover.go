@@ -38,6 +38,12 @@ const sloppyTCP = "net.ipv4.vs.sloppy_tcp=1"
 // Name is a word.
 func (Switchover) Name() string { return "switchover" }
 
+// Title heads the section's part of the page.
+func (Switchover) Title() string { return "Requests lost in planned switchovers" }
+
+// About says what is measured.
+func (Switchover) About() string { return aboutSwitchover }
+
 // Page names the page.
 func (Switchover) Page() string { return "failover" }
 
@@ -67,7 +73,7 @@ func (s Switchover) Run(ctx context.Context, env Env) (Result, error) {
 	if err == nil {
 		err = s.measure(ctx, env, n, &r)
 	}
-	if err != nil {
+	if err != nil || env.Logs {
 		err = errors.Join(err, n.keepLogs(env))
 	}
 	return r, errors.Join(err, n.Close())

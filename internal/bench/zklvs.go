@@ -216,13 +216,3 @@ func (z *zklvsPair) repair(ctx context.Context, f fault, holder *lab.Host) error
 	}
 	return z.run(i)
 }
-
-func (z *zklvsPair) logs() string {
-	var b strings.Builder
-	for i, d := range z.daemons {
-		if d != nil {
-			fmt.Fprintf(&b, "--- %s\n%s\n", z.hosts[i].Name(), d.Log())
-		}
-	}
-	return b.String()
-}

@@ -76,6 +76,10 @@ func (d *driver) section(ctx context.Context, s bench.Section) (*bench.Result, e
 		r.Machine.Load = host.Load
 	}
 	r.Command = fmt.Sprintf("make bench SECTION=%s RUNS=%d", s.Name(), d.runs)
+	if d.logs {
+		fmt.Fprintf(d.out, "logs: %s\n", folder)
+		return r, nil
+	}
 	return r, os.RemoveAll(folder)
 }
 
@@ -85,7 +89,7 @@ func (d *driver) command(ctx context.Context, s bench.Section, folder string) *e
 	if self, err := os.Executable(); err == nil {
 		cmd.Args[1] = self
 	}
-	cmd.Args = append(cmd.Args, "-measure", "-section", s.Name(), "-runs", fmt.Sprint(d.runs), "-zklvs", d.zklvs)
+	cmd.Args = append(cmd.Args, "-measure", "-section", s.Name(), "-runs", fmt.Sprint(d.runs), "-zklvs", d.zklvs, "-logs="+fmt.Sprint(d.logs))
 	kernel := os.Getenv("ZKLVS_KERNEL")
 	if !s.NeedsIPVS() {
 		kernel = "host"
@@ -117,7 +121,7 @@ func measure(ctx context.Context, o options, sections []bench.Section, w io.Writ
 		if err != nil {
 			return err
 		}
-		r, err := s.Run(ctx, bench.Env{Zklvs: o.zklvs, Runs: o.runs, Keep: folder, Progress: func(format string, a ...any) {
+		r, err := s.Run(ctx, bench.Env{Zklvs: o.zklvs, Runs: o.runs, Keep: folder, Logs: o.logs, Progress: func(format string, a ...any) {
 			fmt.Fprintf(w, "[%6.1f s] %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, a...))
 		}})
 		r.Section, r.Machine = s.Name(), machine

@@ -31,7 +31,7 @@ func main() {
 type options struct {
 	section, zklvs, kernel, out string
 	runs                        int
-	measure, pages, list        bool
+	measure, pages, list, logs  bool
 }
 
 func parse(args []string) (o options, err error) {
@@ -43,6 +43,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.out, "out", "docs/benchmarks", "the `folder` of pages, plots and results")
 	f.BoolVar(&o.pages, "pages", false, "only write pages and plots again, from the results that are there")
 	f.BoolVar(&o.list, "list", false, "only list the sections")
+	f.BoolVar(&o.logs, "logs", false, "keep the daemons' logs, and say where")
 	f.BoolVar(&o.measure, "measure", false, "measure here, in the surroundings that this program made (internal)")
 	if err := f.Parse(args); err != nil {
 		return o, err
