@@ -74,6 +74,37 @@ func TestHostHold(t *testing.T) {
 	k.live(plainHold, func() {})
 }
 
+// cutOffHolds takes the holder's way to ZooKeeper, and to nothing else: the other
+// director promises not to take, for longer than it would have waited.
+func (k *cluster) cutOffHolds() {
+	h := &holding{k, k.holder()}
+	other := standbyOf(h.holder)
+	k.waitStandby(other)
+	h.waitLoss("hold", 2)
+	w := newWitness(k.T, k.Lab.Host(demo.Client), lab.VIP, 20*time.Millisecond, k.Lab.Host(h.holder), k.Lab.Host(other))
+	w.waitAnyAnswer()
+	begun := boottime.Now()
+	k.must(k.Lab.Host(h.holder).Cut("eth1"))
+	h.waitTime(begun + demo.FailoverBound(spec.DefaultCluster()))
+	h.onlyHolder(w, begun)
+	k.must(k.Lab.Host(h.holder).Heal("eth1"))
+	// Its session may have expired: then it gives up, and the other one waits.
+	k.until("one holds and the other one is a standby", func() error {
+		now, err := k.Answerer(lab.VIP)
+		if err == nil && now == "" {
+			err = errors.New("nobody holds")
+		}
+		if err == nil {
+			err = k.wantStatus(standbyOf(now), `"phase": "standby"`)
+		}
+		return err
+	})
+	w.stop()
+	if n := len(w.Conflicts()); n > 0 {
+		k.Errorf("%d requests were answered by two hosts\n%s", n, w.BoundText())
+	}
+}
+
 func startHolding(t *testing.T, o demo.Options) *holding {
 	t.Helper()
 	o.Zklvs, o.Servers, o.Directors, o.Progress = program(t), 3, 3, t.Logf

@@ -75,7 +75,8 @@ func TestKernelCluster(t *testing.T) {
 		{"a VIP bound by hand on the standby is removed", (*cluster).vipOnStandby},
 		{"a bad document written by hand changes nothing", (*cluster).badDocument},
 		{"SIGTERM releases in order", (*cluster).sigterm},
-		{"a director cut off from ZooKeeper steps down, and joins again", (*cluster).cutOff},
+		{"a director cut off from ZooKeeper goes on", (*cluster).cutOffHolds},
+		{"under fence it steps down, and joins again", (*cluster).cutOff},
 		{"a director whose LAN is dead gives up, and comes back when it is well", (*cluster).lanDead},
 		{"a killed daemon that is started again finds its leftovers", (*cluster).restartAfterKill},
 		{"a second daemon of the cluster is refused", (*cluster).secondDaemon},
@@ -266,12 +267,15 @@ func (k *cluster) sigterm() {
 	k.waitStandby(h)
 }
 
-// cutOff takes the holder's way to ZooKeeper: it must stop before anybody else
-// starts, by its own clock, and be a standby again after.
+// cutOff takes the holder's way to ZooKeeper: under fence it must stop before
+// anybody else starts, by its own clock, and be a standby again after.
 func (k *cluster) cutOff() {
+	k.must1(k.Apply(k.ctx, demo.Documents("on_zookeeper_loss: fence", demo.Web())))
+	defer func() { k.must1(k.Apply(k.ctx, demo.Documents("on_zookeeper_loss: hold", demo.Web()))) }()
 	h := k.holder()
 	other := standbyOf(h)
 	k.waitStandby(other)
+	(&holding{k, h}).waitLoss("fence: the cluster's document says so", 0)
 	prober, stop := k.probe()
 	k.must(k.Lab.Host(h).Cut("eth1"))
 	ctx, cancel := demo.Within(k.ctx, patience)
