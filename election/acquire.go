@@ -82,7 +82,6 @@ func (g *group) wantAcquire(now time.Duration) bool {
 	g.m.send(now, Request{Txn: txn}, func(at time.Duration, r Reply) {
 		g.taking = false
 		if g.phase != PhaseWaiting || g.lock != lock {
-			g.unsure = g.unsure || r.Outcome == OutcomeUnknown
 			return // the lock was lost meanwhile; the record will tell
 		}
 		if r.Outcome != OutcomeOK {

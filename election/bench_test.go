@@ -33,6 +33,7 @@ type bench struct {
 	request *election.Request // under way
 	waiting bool              // until serve is called
 	fates   map[lockservice.Kind][]string
+	asked   []election.AskVoter
 	late    []func() // transactions that may yet commit
 	fencing []election.Holding
 	granted map[string]election.Holding // last, by group
@@ -40,7 +41,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	b := &bench{t: t, store: lockservice.New(), timeout: 6 * time.Second, session: 1, fates: map[lockservice.Kind][]string{}, granted: map[string]election.Holding{}, now: time.Minute}
-	b.cfg = election.Config{Node: "me", Host: election.HostID{"machine", "boot", 7}, Timing: election.Timing{Lease: 3 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1},
+	b.cfg = election.Config{Node: "me", Host: election.HostID{"machine", "boot", 7}, Address: "me:7363", Timing: election.Timing{Lease: 3 * time.Second, Renew: 500 * time.Millisecond, Drift: 0.1},
 		Random: func() uint64 { b.random++; return b.random }, Wall: func() time.Time { return time.Unix(0, 0) }}
 	b.groups = []election.GroupConfig{{Name: "web", Priority: 100}}
 	return b
@@ -107,6 +108,9 @@ func (b *bench) act(actions []election.Action) {
 		case election.Fence:
 			b.logf("FENCE %s: %s", a.Holding.Group, a.Reason)
 			b.fencing = append(b.fencing, a.Holding)
+		case election.AskVoter:
+			b.logf("ask %s, who answers at %s: %s e%d for %v", a.To.Node, a.To.Address, a.Question.Group, a.Question.Epoch, a.Question.Lease)
+			b.asked = append(b.asked, a)
 		case election.Note:
 			b.logf("note %s: %s (%s)", a.Group, a.Text, a.Reason)
 		case election.Send:
@@ -254,7 +258,7 @@ func (b *bench) queue(node string, priority int) string {
 	b.random++
 	name := election.LockName{Node: node, Session: 99, Random: b.random}
 	op := election.Op{Kind: election.OpCreateLock, Key: election.Key{Group: "web", Kind: election.NodeLock, Lock: strings.TrimSuffix(name.String(), "0000000000")},
-		Data: election.LockData{Node: node, Priority: priority}.Encode()}
+		Data: election.LockData{Node: node, Priority: priority, MachineID: node, Address: node + ":7363"}.Encode()}
 	return b.must(op).Created
 }
 

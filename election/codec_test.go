@@ -202,3 +202,25 @@ func TestDecodeLockDataLimit(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func FuzzDecodeVoters(f *testing.F) {
+	f.Add(NewVoters().Encode())
+	f.Add(NewVoters().with(Voter{"a", "m", "10.0.0.1:7363"}).with(Voter{"b", "n", ""}).Encode())
+	f.Add([]byte(`{"format":1,"voters":[{"node":"a"}]}`))
+	f.Add([]byte(`{"format":2}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := DecodeVoters(data)
+		if err != nil {
+			return
+		}
+		for _, one := range v.Voters {
+			if !v.mayTake(one) || len(one.Node) > maxNode || len(one.Address) > maxAddress || len(one.MachineID) > maxAddress {
+				t.Fatalf("%s: voter %+v", data, one)
+			}
+		}
+		again, err := DecodeVoters(v.Encode())
+		if err != nil || !v.equal(again) {
+			t.Fatalf("%s cannot be written again: %v", data, err)
+		}
+	})
+}

@@ -46,7 +46,6 @@ type group struct {
 	renewals uint64
 	taking   bool          // an acquisition is under way
 	tried    bool          // an acquisition with the own lock was sent and may yet commit
-	unsure   bool          // the same with another lock, of an earlier session or life
 	promised time.Duration // until when not to acquire
 
 	// A holding.
@@ -78,7 +77,7 @@ type group struct {
 }
 
 func newGroup(m *Machine, name string, now time.Duration) *group {
-	return &group{m: m, name: name, nextObserve: now, nextVoters: now, unsure: true, stepped: map[string]bool{}, handed: map[string]bool{}}
+	return &group{m: m, name: name, nextObserve: now, nextVoters: now, stepped: map[string]bool{}, handed: map[string]bool{}}
 }
 
 func (g *group) holding() Holding {
@@ -175,7 +174,6 @@ func (g *group) fenced(now time.Duration, h Holding) {
 // remembered as a stray.
 func (g *group) leave() {
 	g.phase = PhaseOut
-	g.unsure = g.unsure || g.tried
 	g.lock, g.epoch, g.deadline, g.renewals, g.releasedTo = LockName{}, 0, 0, 0, ""
 	g.lookAgain, g.tried = false, false
 }

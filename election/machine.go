@@ -16,6 +16,10 @@ type Config struct {
 	// Address is where this director answers questions of other holders, host:port
 	// (UDP); empty if nowhere: nobody can hold without ZooKeeper then.
 	Address string
+	// ForgetVoter is how long a holder must not have seen a voter's lock before it
+	// drops the voter; 0 is ten minutes. Nothing rests on it but how long a director
+	// that is gone for good keeps the others from holding without ZooKeeper.
+	ForgetVoter time.Duration
 	// Random returns a fresh 64-bit number for each lock; cryptographic in
 	// production, seeded in the simulation.
 	Random func() uint64
@@ -88,6 +92,9 @@ func New(cfg Config) (*Machine, error) {
 	}
 	if err := cfg.Timing.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.ForgetVoter == 0 {
+		cfg.ForgetVoter = 10 * time.Minute
 	}
 	return &Machine{cfg: cfg, byName: map[string]*group{}}, nil
 }

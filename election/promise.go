@@ -2,7 +2,6 @@ package election
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -33,27 +32,12 @@ func (g *group) cannotPromise(q Question) string {
 		return fmt.Sprintf("the lease of %v is out of range: at most %v", q.Lease, MaxLease)
 	case g.phase != PhaseOut && g.phase != PhaseWaiting:
 		return "this director holds the group itself, or just did"
-	case g.taking || g.tried:
+	case g.taking:
 		return "an acquisition by this director is under way"
-	case g.unsure:
-		return "an acquisition by an earlier life or session of this director may still be under way"
 	case g.maxEpoch > q.Epoch:
 		return fmt.Sprintf("epoch %d was seen, the question is of epoch %d", g.maxEpoch, q.Epoch)
 	case r.State == StateReleased && r.Lock == q.Lock:
 		return "the asker's lock was released"
 	}
 	return ""
-}
-
-// makeSure notes that no acquisition of this director can commit any more but
-// those that it sends from now on: the queue, read after the own lock was
-// created, has no other lock of this node.
-func (g *group) makeSure() {
-	if g.phase != PhaseWaiting || g.tried || !g.view.queued(g.lock) {
-		return
-	}
-	others := func(w waiter) bool { return w.Node == g.m.cfg.Node && w.LockName != g.lock }
-	if !slices.ContainsFunc(g.view.locks, others) {
-		g.unsure = false
-	}
 }

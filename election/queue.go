@@ -111,9 +111,6 @@ func (g *group) withdraw(now time.Duration) bool {
 // written the same way, since it is immutable in a lock.
 func (g *group) stepBack(now time.Duration) bool {
 	better := g.betterBehind()
-	if g.tried && g.otherHolds() { // it could not promise with a lock that may yet take
-		return g.requeue(now)
-	}
 	if g.cfg.Paused || (len(better) == 0 && g.priority == g.cfg.Priority) {
 		return false
 	}
@@ -143,11 +140,6 @@ func (g *group) requeue(now time.Duration) bool {
 		g.retryLater(at, r)
 	})
 	return true
-}
-
-// otherHolds reports whether a director that may ask for a promise holds.
-func (g *group) otherHolds() bool {
-	return g.view.situation.kind == situationFrozen && !g.view.holds(g.lock) && len(g.view.voters.Voters) > 0
 }
 
 func (g *group) betterBehind() []waiter {
@@ -218,7 +210,6 @@ func (g *group) observed(now time.Duration, o Observation, withQueueVersion bool
 	g.lookAgain = false
 	g.maxEpoch = max(g.maxEpoch, g.view.record.Epoch)
 	g.forgetGoneLocks()
-	g.makeSure()
 	g.tell(g.troubleSeen())
 	switch g.phase {
 	case PhaseWaiting:

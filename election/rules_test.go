@@ -24,7 +24,7 @@ type rule struct {
 }
 
 func TestRules(t *testing.T) {
-	rules := append(append(append(acquireRules(), renewalRules()...), releaseRules()...), queueRules()...)
+	rules := append(append(append(acquireRules(), renewalRules()...), releaseRules()...), append(queueRules(), holdRules()...)...)
 	seen := map[string]bool{}
 	for _, r := range rules {
 		file := filepath.Join("testdata", strings.NewReplacer(" ", "-", ":", "", ",", "").Replace(r.name)+".txt")

@@ -19,10 +19,6 @@ const (
 	maxVoters = 32
 	// maxAddress bounds an address, and a machine-id, in bytes.
 	maxAddress = 64
-	// forgetVoter is how long the holder must not have seen a voter's lock before
-	// it drops the voter. Nothing rests on it but how long a director that is gone
-	// for good keeps the others from holding without ZooKeeper.
-	forgetVoter = 10 * time.Minute
 )
 
 // Voter is a director that may acquire a group without a receipt.
@@ -141,7 +137,7 @@ func (g *group) longGone(now time.Duration, v Voter) bool {
 		g.missed[v.Node+" "+v.MachineID] = now
 		return false
 	}
-	return now-since >= forgetVoter
+	return now-since >= g.m.cfg.ForgetVoter
 }
 
 // wantVoters lets the holder write the list where it is not as it should be. The

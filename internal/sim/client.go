@@ -108,7 +108,7 @@ func (q *request) decide() {
 	if q.mishap(1) {
 		f.delay = q.upTo(4 * time.Second)
 	}
-	f.lost = h.cut || q.mishap(2) || now < h.lossy && q.mishap(60)
+	f.lost = h.cut || now < h.s.down || q.mishap(2) || now < h.lossy && q.mishap(60)
 	if rare(q.kind) {
 		q.worse(15)
 	}
@@ -126,13 +126,13 @@ func (q *request) decide() {
 	}
 	if f.lost && !f.limbo {
 		f.limbo, f.never = q.rare(25), q.intN(2) == 0
-		f.never = f.never || now < q.c.partitioned || h.cut
+		f.never = f.never || now < q.c.partitioned || h.cut || now < h.s.down
 	}
 }
 
 // rare reports whether only few of such requests are sent, on which much depends.
 func rare(k lockservice.Kind) bool {
-	return k == lockservice.Take || k == lockservice.Replace || k == lockservice.Receipt
+	return k == lockservice.Take || k == lockservice.Replace || k == lockservice.Receipt || k == lockservice.List
 }
 
 // young reports whether the record is as it was created: one that is created
@@ -161,7 +161,7 @@ func (q *request) worse(percent float64) {
 // run lets the service do what it is asked for.
 func (q *request) run() {
 	c, s := q.c, q.s
-	if !s.lives(q.session) || q.session != c.session && q.kind == lockservice.Read {
+	if s.now < s.down || !s.lives(q.session) || q.session != c.session && q.kind == lockservice.Read {
 		return
 	}
 	q.reply = q.serve()

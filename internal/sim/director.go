@@ -75,7 +75,7 @@ func (d *director) start() {
 	d.guard = h.guard.id
 	random := h.dice()
 	m, err := election.New(election.Config{Node: h.name, Host: election.HostID{MachineID: h.name, BootID: "boot", NetnsCookie: 1},
-		Timing: h.timing, Random: random.next, Wall: h.wall})
+		Timing: h.timing, Address: h.name, ForgetVoter: h.s.forgets, Random: random.next, Wall: h.wall})
 	if err != nil {
 		panic(err)
 	}
@@ -136,6 +136,8 @@ func (d *director) act(actions []election.Action) {
 			d.grant(a)
 		case election.Fence:
 			d.fence(a)
+		case election.AskVoter:
+			d.ask(a)
 		case election.Queued:
 			d.waiting[d.s.index(a.Group)] = a.Lock
 			d.tellQueued(a)
@@ -266,8 +268,11 @@ func (d *director) replied(q *request, r election.Reply) {
 	r.ID = q.request.ID
 	now := d.h.clock()
 	d.done(now, d.m.Replied(now, r))
-	if q.kind != lockservice.Renew || r.Outcome != election.OutcomeConflict {
+	if q.kind != lockservice.Renew && q.kind != lockservice.List || r.Outcome != election.OutcomeConflict {
 		return
+	}
+	if q.request.Txn[r.FailedOp].Key.Kind == election.NodeVoters {
+		return // the lease is as it was
 	}
 	for _, op := range q.request.Txn {
 		key := q.request.Txn[r.FailedOp].Key
@@ -289,7 +294,7 @@ func (d *director) reconnect() {
 	s := d.s
 	d.after(d.h.dice().upTo(500*time.Millisecond), func() {
 		switch {
-		case d.h.cut:
+		case d.h.cut || s.now < s.down:
 			d.reconnect()
 		case s.now-d.zk.touched > sessionTimeout && s.now >= d.zk.partitioned:
 			d.zk.newSession()

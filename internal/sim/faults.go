@@ -15,6 +15,7 @@ const (
 	gap          = time.Second
 	gapQuiet     = 5 * time.Second
 	gapDeletions = 12 * time.Second
+	gapHold      = 3 * time.Second
 )
 
 // fault is something that is done to a host, or by an operator.
@@ -51,6 +52,9 @@ func allFaults() []fault {
 		{"the record is deleted by hand", faultRecord, true},
 		{"the group is deleted by hand", faultGroup, false},
 		{"handover", faultHandover, false},
+		{"the list of voters is deleted by hand", faultVoters, false},
+		{"the other directors are out of reach", faultMute, false},
+		{"the service is away", faultDown, false},
 		{"other documents", faultConfigure, false},
 		{"another lease", faultTiming, false},
 		{"the director is told to stop", faultStop, false},
@@ -62,6 +66,7 @@ func allFaults() []fault {
 var (
 	faultsOfLife     = allFaults()
 	faultsOfDeletion = slices.DeleteFunc(allFaults(), func(f fault) bool { return !f.deletions })
+	faultsOfHolding  = append(append(allFaults(), away()...), away()...)
 )
 
 // faults draws the n-th fault and those after it, until it is calm.
@@ -71,11 +76,15 @@ func (s *schedule) faults(n int) {
 	switch {
 	case s.deletions:
 		table, most = faultsOfDeletion, gapDeletions
+	case s.outsider:
+		table, most = faultsOfHolding, gapDeletions
+	case s.hold:
+		table, most = faultsOfHolding, gapHold
 	case s.quiet:
 		most = gapQuiet
 	}
 	wait := d.upTo(most)
-	if s.deletions && n == 0 {
+	if (s.deletions || s.outsider) && n == 0 {
 		wait = d.upTo(3 * time.Second)
 	}
 	s.after(wait, func() {
@@ -85,6 +94,9 @@ func (s *schedule) faults(n int) {
 		h := s.hosts[d.intN(len(s.hosts))]
 		group := s.groups[d.intN(len(s.groups))].Name
 		f := table[d.intN(len(table))]
+		if s.outsider && n == 0 {
+			f.name, f.do = "the holder is cut off, another director comes", faultOutsider
+		}
 		if s.deletions && n == 0 {
 			f.name, f.do = "the record is deleted by hand", faultRecord
 		}
@@ -107,7 +119,15 @@ func faultKillBoth(_ *dice, h *host, _ string) {
 
 func faultCut(d *dice, h *host, _ string) {
 	h.cut = true
-	h.s.after(d.upTo(7*time.Second), func() { h.cut = false })
+	most := 7 * time.Second
+	if h.s.hold {
+		most = 15 * time.Second
+	}
+	end, session := d.upTo(most), h.director.zk.session
+	h.s.after(end, func() { h.cut = false })
+	if end > sessionTimeout && d.intN(2) == 0 {
+		h.s.after(sessionTimeout, func() { h.s.expire(session) })
+	}
 }
 
 // faultExpire ends the session of a director or a guard. It is noticed at once,
@@ -171,7 +191,7 @@ func (h *host) ifAlive(do func(d *director)) {
 func faultConfigure(d *dice, h *host, group string) {
 	groups := slices.Clone(h.groups)
 	i := h.s.index(group)
-	switch d.intN(4) {
+	switch d.intN(5) {
 	case 0:
 		groups[i].Ineligible = "not fit"
 	case 1:
@@ -180,6 +200,8 @@ func faultConfigure(d *dice, h *host, group string) {
 		groups[i].Priority = d.intN(200)
 	case 3:
 		groups = slices.Delete(groups, i, i+1)
+	case 4:
+		groups[i].Hold = !groups[i].Hold
 	}
 	h.ifAlive(func(dir *director) {
 		dir.configure(groups)

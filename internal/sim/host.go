@@ -36,6 +36,8 @@ type host struct {
 	fenced []string // locks that were verified fenced here
 
 	cut   bool
+	mute  bool          // no message to or from another director arrives
+	sent  int           // dice thrown for such messages
 	lossy time.Duration // until then most requests are lost, true time
 	slow  time.Duration // until then requests take long, true time
 }
@@ -53,6 +55,11 @@ func newHost(s *schedule, i int, timing election.Timing) *host {
 	}
 	h.groups = slices.Clone(s.groups)
 	h.groups[len(h.groups)-1].Priority += i * 10
+	if s.hold && d.mishap(10) {
+		for i := range h.groups {
+			h.groups[i].Hold = false
+		}
+	}
 	h.director = director{process: process{s: s}, h: h}
 	h.guard = guardian{process: process{s: s}, h: h}
 	h.director.zk = client{h: h, p: &h.director.process, stream: streamDirector + byte(i), owner: &h.director, name: h.name}

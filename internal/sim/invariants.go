@@ -89,7 +89,7 @@ func (h *host) shut(group int, lock string) {
 // committed checks a transaction that wrote a record.
 func (s *schedule) committed(by string, txn []election.Op) {
 	for _, op := range txn {
-		if op.Key.Kind != election.NodeRecord {
+		if op.Key.Kind != election.NodeRecord || op.Kind == election.OpCheck {
 			continue
 		}
 		if r, ok := s.store.Record(op.Key.Group); ok {

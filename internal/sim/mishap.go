@@ -22,6 +22,7 @@ const (
 	streamFault    = 'f' // what is done to hosts and by operators
 	streamDirector = 'a' // requests of directors
 	streamGuard    = 'g' // requests of guards
+	streamMessage  = 'm' // questions of directors to each other
 	streamAct      = 'p' // what a host does: messages, fences, addresses
 )
 

@@ -54,6 +54,12 @@ type schedule struct {
 	// deletions is for schedules in which operators delete records.
 	deletions bool
 	quiet     bool // few faults, so that long stories with requests come true
+	// outsider is for schedules in which a director comes while the holder is cut off.
+	outsider bool
+	// hold is for schedules in which directors hold without the service.
+	hold    bool
+	down    time.Duration // until then the whole service is away
+	forgets time.Duration // after which a holder drops a voter
 
 	// groups is how every director is configured when it is calm.
 	groups   []election.GroupConfig
@@ -106,6 +112,7 @@ func (s *schedule) play() {
 		}
 	}
 	if s.broken == "" && !s.answered() {
+		s.explain()
 		s.failf(Liveness, "nobody holds some group %v after the last fault", bound)
 	}
 }
@@ -118,19 +125,22 @@ func (s *schedule) setUp() {
 		s.storm = 25 * time.Second
 	}
 	s.deletions, s.quiet = s.seed%8 == 7, s.seed%4 == 1
-	if s.deletions { // the longest lease is waited out first
+	if s.deletions || s.outsider { // the longest lease is waited out first
 		s.storm = 35 * time.Second
 	}
-	s.groups = []election.GroupConfig{{Name: "web", Priority: 100, Backoff: 300 * time.Millisecond}}
+	s.hold = s.seed>>3&1 == 1
+	s.outsider = s.hold && s.seed>>4&7 == 7
+	s.forgets = 500*time.Millisecond + d.upTo(5*time.Second)
+	s.groups = []election.GroupConfig{{Name: "web", Hold: s.hold, Priority: 100, Backoff: 300 * time.Millisecond}}
 	if d.mishap(30) && !s.deletions {
-		s.groups = append(s.groups, election.GroupConfig{Name: "db", Priority: 100, Preempt: true, PreemptDelay: time.Second})
+		s.groups = append(s.groups, election.GroupConfig{Name: "db", Hold: s.hold, Priority: 100, Preempt: true, PreemptDelay: time.Second})
 	}
 	for i, g := range s.groups {
 		s.store.Apply(g.Name, election.NewRecord(!d.mishap(10), time.Unix(0, 0)))
 		s.records[i].known = true
 	}
 	hosts := maxHosts - 1
-	if d.mishap(40) {
+	if d.mishap(40) || s.outsider {
 		hosts++
 	}
 	timing := drawTiming(&d)
@@ -140,6 +150,12 @@ func (s *schedule) setUp() {
 		within := 500 * time.Millisecond
 		if s.deletions && i > 0 {
 			within = 8 * time.Second // the first is alone for a while
+		}
+		if s.outsider && i == maxHosts-1 {
+			break // it comes later, see faultOutsider
+		}
+		if s.hold && i == maxHosts-1 {
+			within = 6 * time.Second // it comes when the others are at work
 		}
 		s.after(h.dice().upTo(within), h.start)
 	}
@@ -158,16 +174,28 @@ func drawTiming(d *dice) election.Timing {
 
 // becomeCalm ends all faults; what is under way goes on.
 func (s *schedule) becomeCalm() {
-	s.calm = true
+	s.calm, s.down = true, min(s.down, s.now)
 	s.logf("no more faults")
+	s.mendVoters()
 	for _, g := range s.groups {
 		s.store.Apply(g.Name, election.NewRecord(false, time.Unix(0, 0)))
 	}
 	for _, h := range s.hosts {
-		h.cut, h.lossy, h.slow = false, 0, 0
+		h.cut, h.mute, h.lossy, h.slow = false, false, 0, 0
 		h.director.zk.partitioned, h.guard.zk.partitioned = 0, 0
 		if h.director.alive {
 			h.director.after(0, func() { h.director.configure(h.groups) })
+		}
+	}
+}
+
+// explain lets every director say where it stands.
+func (s *schedule) explain() {
+	for _, h := range s.hosts {
+		if s.tracing && h.director.alive {
+			for _, g := range h.director.m.Status(h.clock()) {
+				s.logf("%s, %s: %s: %s", h.name, g.Group, g.Phase, g.Why)
+			}
 		}
 	}
 }

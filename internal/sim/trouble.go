@@ -45,6 +45,11 @@ func (q *request) tempt() {
 		return
 	}
 	s, group := q.s, q.request.Txn[0].Key.Group
+	if q.kind == lockservice.List && q.rare(60) { // and the holder is left with what it believes
+		d := q.dice
+		s.after(f.patience, func() { faultCut(&d, q.c.h, group) })
+		s.after(f.patience+d.upTo(4*time.Second), func() { s.stir(&d, time.Second) })
+	}
 	if s.tracing {
 		s.logf("%s of %s for %s goes astray (%+v)", q.kind, q.c.name, group, f)
 	}

@@ -14,11 +14,12 @@ const (
 	Take         // an acquisition
 	Replace      // of a missing record
 	Receipt
+	List // a write of the list of voters
 )
 
 // String returns the word used in traces.
 func (k Kind) String() string {
-	return [...]string{"read", "renewal", "queueing", "acquisition", "replacement", "receipt"}[k]
+	return [...]string{"read", "renewal", "queueing", "acquisition", "replacement", "receipt", "list of voters"}[k]
 }
 
 // KindOf tells what a request's transaction is for.
@@ -28,6 +29,9 @@ func KindOf(txn []election.Op) Kind {
 	}
 	kind := Queue
 	for i, op := range txn {
+		if op.Key.Kind == election.NodeVoters && op.Kind != election.OpCheck {
+			return List
+		}
 		if op.Key.Kind != election.NodeRecord {
 			continue
 		}

@@ -239,3 +239,9 @@ func (s *Service) HasLock(zxid int64, group, lock string) bool {
 	g := s.trees[zxid].group(group)
 	return g != nil && g.lock(lock) != nil
 }
+
+// Voters reports whether a group's list of voters is there now.
+func (s *Service) Voters(group string) bool {
+	g := s.latest().group(group)
+	return g != nil && g.voters != nil
+}
