@@ -31,24 +31,43 @@ func deleteRecord(ctx context.Context, s *site, p struck) (func(context.Context)
 }
 
 // deleteElection deletes a group's queue with all locks; others may create new
-// ones meanwhile, so it is tried again. Dice decide whether the record goes too.
+// ones meanwhile, so it is tried again.
 func deleteElection(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
-	return nil, s.byHand(ctx, func(conn *gozk.Conn) error {
-		if p.Dice%2 == 0 {
-			if err := ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)); err != nil {
-				return err
-			}
+	return nil, s.byHand(ctx, func(conn *gozk.Conn) error { return s.dropElection(ctx, conn, p.group.name) })
+}
+
+func (s *site) dropElection(ctx context.Context, conn *gozk.Conn, group string) error {
+	for ctx.Err() == nil {
+		if err := s.dropLocks(conn, group); err != nil {
+			return err
 		}
-		for ctx.Err() == nil {
-			if err := s.dropLocks(conn, p.group.name); err != nil {
-				return err
-			}
-			if err := ignoreNoNode(conn.Delete(s.tree.Election(p.group.name), -1)); !errors.Is(err, gozk.ErrNotEmpty) {
-				return err
-			}
+		if err := ignoreNoNode(conn.Delete(s.tree.Election(group), -1)); !errors.Is(err, gozk.ErrNotEmpty) {
+			return err
 		}
-		return ctx.Err()
+	}
+	return ctx.Err()
+}
+
+// deleteGroup deletes all of a group's election, as `deleteall` of zkCli would. A
+// director that comes between may put a part back; else the documents must be
+// applied again, as the log of the directors says. Dice decide whether the group's own znode goes.
+func deleteGroup(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	err := s.byHand(ctx, func(conn *gozk.Conn) error {
+		if err := ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)); err != nil {
+			return err
+		}
+		if err := s.dropElection(ctx, conn, p.group.name); err != nil || p.Dice%2 == 0 {
+			return err
+		}
+		if err := conn.Delete(s.tree.Group(p.group.name), -1); !errors.Is(err, gozk.ErrNotEmpty) {
+			return ignoreNoNode(err)
+		}
+		return nil
 	})
+	return func(ctx context.Context) error {
+		_, err := s.Apply(ctx, s.text)
+		return err
+	}, err
 }
 
 func ignoreNoNode(err error) error {

@@ -63,7 +63,8 @@ var kinds = []kind{
 	{name: "vip-added", about: "the VIP is added by hand on a standby", shortest: 1500 * time.Millisecond, longest: 2 * second, inject: addVIP},
 	{name: "locks-deleted", about: "the locks of a group are deleted by hand", inject: deleteLocks},
 	{name: "record-deleted", about: "the record of a group is deleted by hand", inject: deleteRecord, recordLost: true},
-	{name: "election-deleted", about: "the whole election/ of a group is deleted by hand", inject: deleteElection, recordLost: true},
+	{name: "election-deleted", about: "the whole election/ of a group is deleted by hand", inject: deleteElection},
+	{name: "group-deleted", about: "election/ and record of a group are deleted by hand; the documents are applied again", shortest: second, longest: second, inject: deleteGroup, recordLost: true},
 	{name: "bad-document", about: "a group's document is made invalid by hand, and put back", shortest: second, longest: 2 * second, inject: spoilDocument},
 
 	{name: "clock-step", about: "the wall clock is stepped by an hour or so", shortest: second, longest: 2 * second, inject: stepClock, missing: needsOwnClock},

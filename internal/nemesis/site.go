@@ -31,6 +31,7 @@ type group struct {
 type site struct {
 	*demo.Cluster
 	groups [2]group
+	text   string // the documents
 	tree   zk.Tree
 	ipvs   bool // the groups have services
 	netem  bool // this kernel has it
@@ -70,7 +71,8 @@ func newSite(ctx context.Context, o Options) (*site, error) {
 	s.netem = err == nil
 	_ = s.client().Unimpair("lo")
 	o.Progress("storing the documents")
-	_, err = s.Apply(ctx, s.documents(o))
+	s.text = s.documents(o)
+	_, err = s.Apply(ctx, s.text)
 	return s, err
 }
 
