@@ -76,6 +76,7 @@ func (s failover) About() string {
 	return fmt.Sprintf(aboutFailover, behindHost, "")
 }
 
+// Name is a word.
 func (s failover) Name() string {
 	if s.ipvs {
 		return "failover-ipvs"
@@ -83,14 +84,21 @@ func (s failover) Name() string {
 	return "failover-host"
 }
 
-func (s failover) Page() string      { return "failover" }
-func (s failover) NeedsIPVS() bool   { return s.ipvs }
+// Page names the page.
+func (s failover) Page() string { return "failover" }
+
+// NeedsIPVS is true where there are services.
+func (s failover) NeedsIPVS() bool { return s.ipvs }
+
+// Targets are those of the kernel it runs on.
 func (s failover) Targets() []Target { return s.targets }
 
+// Measures are the rows of each case.
 func (s failover) Measures() []Measure {
 	return []Measure{{Name: takenOver}, {Name: noAnswer}, {Name: twoAnswer}}
 }
 
+// Plots are two: when another host is there, and how long none was.
 func (s failover) Plots() []Plot {
 	where := "VIPs without services, the machine's own kernel"
 	if s.ipvs {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/zklvs/zklvs/internal/lab"
@@ -73,6 +73,10 @@ type networkOptions struct {
 	only    []string // contenders; nil is all
 }
 
+func (o networkOptions) wants(name string) bool {
+	return o.only == nil || slices.Contains(o.only, name)
+}
+
 // startNetwork builds it. Close it also after an error.
 func startNetwork(ctx context.Context, env Env, o networkOptions) (*network, error) {
 	l, err := lab.New(lab.Options{})
@@ -85,9 +89,11 @@ func startNetwork(ctx context.Context, env Env, o networkOptions) (*network, err
 		return n, err
 	}
 	n.client = hosts[1]
-	env.Progress("starting ZooKeeper")
-	if n.zookeeper, err = l.StartZooKeeper(ctx, lab.ZooKeeperOptions{}, hosts[0]); err != nil {
-		return n, err
+	if o.wants(Zklvs) {
+		env.Progress("starting ZooKeeper")
+		if n.zookeeper, err = l.StartZooKeeper(ctx, lab.ZooKeeperOptions{}, hosts[0]); err != nil {
+			return n, err
+		}
 	}
 	var servers []netip.Addr
 	if o.scheduler != "" {
@@ -95,7 +101,8 @@ func startNetwork(ctx context.Context, env Env, o networkOptions) (*network, err
 			return n, err
 		}
 	}
-	return n, n.startContenders(ctx, env, o, servers)
+	err = n.startContenders(ctx, env, o, servers)
+	return n, err
 }
 
 // Close ends everything and leaves nothing behind.
@@ -135,8 +142,7 @@ func (n *network) startRealServers(ctx context.Context, env Env) ([]netip.Addr, 
 }
 
 func (n *network) startContenders(ctx context.Context, env Env, o networkOptions, servers []netip.Addr) error {
-	wanted := func(name string) bool { return o.only == nil || strings.Contains(strings.Join(o.only, "|"), name) }
-	if wanted(Zklvs) {
+	if o.wants(Zklvs) {
 		env.Progress("starting zklvs on two directors")
 		z, err := startZklvs(ctx, n, env, o, servers)
 		if err != nil {
@@ -149,7 +155,7 @@ func (n *network) startContenders(ctx context.Context, env Env, o networkOptions
 		{label: Notes, config: lab.KeepalivedConfig{RouterID: 51}},
 		{label: Tuned, config: lab.KeepalivedConfig{RouterID: 52, Advert: 100 * time.Millisecond}},
 	} {
-		if !wanted(p.label) {
+		if !o.wants(p.label) {
 			continue
 		}
 		env.Progress("starting %s, on two hosts", p.label)

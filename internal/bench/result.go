@@ -57,11 +57,9 @@ type Result struct {
 
 // Add appends a value to its series.
 func (r *Result) Add(kase, measure, contender, unit string, v Value) {
-	for i, s := range r.Series {
-		if s.Case == kase && s.Measure == measure && s.Contender == contender {
-			r.Series[i].Values = append(s.Values, v)
-			return
-		}
+	if s := r.Find(kase, measure, contender); s != nil {
+		s.Values = append(s.Values, v)
+		return
 	}
 	r.Series = append(r.Series, Series{kase, measure, contender, unit, []Value{v}})
 }

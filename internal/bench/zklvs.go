@@ -46,7 +46,8 @@ func startZklvs(ctx context.Context, n *network, env Env, o networkOptions, serv
 			return nil, err
 		}
 	}
-	return z, z.apply(ctx, o.lease)
+	err = z.apply(ctx, o.lease)
+	return z, err
 }
 
 // zklvsDocuments has one group, with or without an HTTP service: what the notes

@@ -2,8 +2,11 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -77,8 +80,15 @@ func StartKeepalived(ctx context.Context, h *Host, c KeepalivedConfig) (*Process
 	if err := h.WriteFile(file, c.text()); err != nil {
 		return nil, err
 	}
-	argv := []string{"keepalived", "--dont-fork", "--log-console", "--log-detail", "--use-file", file, "--pid", "/run/keepalived/pid",
-		"--vrrp_pid", "/run/keepalived/vrrp.pid", "--checkers_pid", "/run/keepalived/checkers.pid"}
+	argv := []string{"keepalived", "--dont-fork", "--log-console", "--log-detail", "--use-file", file}
+	for flag, pid := range map[string]string{"--pid": "pid", "--vrrp_pid": "vrrp.pid", "--checkers_pid": "checkers.pid"} {
+		pid = "/run/keepalived/" + pid
+		// A killed child that nobody has reaped yet would count as a daemon that runs.
+		if err := os.Remove(h.Path(pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("start keepalived on %s: %w", h.name, err)
+		}
+		argv = append(argv, flag, pid)
+	}
 	if len(c.RealServers) == 0 {
 		argv = append(argv, "--vrrp") // the checkers' process would ask for ip_vs
 	}
