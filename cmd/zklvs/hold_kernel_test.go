@@ -169,7 +169,7 @@ func (k *holding) live(away time.Duration, served func()) {
 	for i := range 3 {
 		k.must(k.ZooKeeper.Kill(i))
 	}
-	k.waitLoss("hold: 2 voters promise", 3)
+	k.waitLoss("hold", 3)
 	k.waitTime(begun + away)
 	k.onlyHolder(w, begun)
 	served()

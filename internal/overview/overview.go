@@ -188,6 +188,7 @@ func each[T any](r *reader, parent string, path func(name string) string, add fu
 }
 
 func (r *reader) directors() error {
+	defer r.askedInVain()
 	return each(r, r.tree.Directors(), r.tree.Director, func(node string, p director.Presence) {
 		p.Node = node // its znode's name is what locks and verdicts go by
 		r.out.Directors = append(r.out.Directors, p)
@@ -195,6 +196,20 @@ func (r *reader) directors() error {
 			r.problem("%s keeps the last good documents: %s", p.Node, text)
 		}
 	})
+}
+
+// askedInVain reports directors that cannot promise anything to those that try to
+// hold without ZooKeeper.
+func (r *reader) askedInVain() {
+	hold := func(d director.Presence) bool { return d.OnZooKeeperLoss == "hold" }
+	if !slices.ContainsFunc(r.out.Directors, hold) {
+		return
+	}
+	for _, d := range r.out.Directors {
+		if because, fences := strings.CutPrefix(d.OnZooKeeperLoss, "fence: "); fences {
+			r.problem("%s cannot promise others anything while ZooKeeper is away, so that nobody can hold then: %s", d.Node, because)
+		}
+	}
 }
 
 func (r *reader) groups(sp *spec.Spec) error {

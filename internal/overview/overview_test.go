@@ -209,7 +209,9 @@ func votersOfAGroup(s *site) {
 	s.put(s.tree.Director("node02"), `{"on_zookeeper_loss":"fence: another reason"}`)
 	loss("fence: the cluster has no key")
 	s.put(s.tree.Director("node01"), `{"on_zookeeper_loss":"hold"}`)
-	loss("fence: no other director could promise not to take")
+	loss("fence: no other director could promise not to take",
+		"node02 cannot promise others anything while ZooKeeper is away, so that nobody can hold then: another reason")
+	s.put(s.tree.Director("node02"), `{"on_zookeeper_loss":"hold"}`)
 	list := election.NewVoters()
 	list.Voters = []election.Voter{{Node: "node01", MachineID: "a", Address: "10.0.0.1:7363"}, {Node: "node02", MachineID: "b"}}
 	s.put(s.tree.Voters("web"), string(list.Encode()))

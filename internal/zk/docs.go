@@ -192,6 +192,36 @@ func errTooMany(t Tree, n int) error {
 	return fmt.Errorf("zookeeper: %s: %w: %d, at most %d are taken", t.Spec(), ErrTooMuch, n, maxDocuments)
 }
 
+// missingDirs lists which of the cluster's root, parents and key are absent,
+// parents first. The znode of all clusters is made at once.
+func (st *Store) missingDirs(ctx context.Context) ([]string, error) {
+	if err := st.makeBase(ctx); err != nil {
+		return nil, err
+	}
+	var missing []string
+	for _, p := range append(append([]string{st.tree.Root()}, st.tree.dirs()...), st.tree.Key()) {
+		_, ok, err := st.s.Exists(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			missing = append(missing, p)
+		}
+	}
+	return missing, nil
+}
+
+func (st *Store) makeBase(ctx context.Context) error {
+	_, ok, err := st.s.Exists(ctx, Base)
+	if err != nil || ok {
+		return err
+	}
+	if _, err := st.s.Create(ctx, Base, nil, Persistent); !errors.Is(err, ErrNodeExists) {
+		return err
+	}
+	return nil
+}
+
 // path is the znode of a document. The names of children are taken as they
 // stand: they came from ZooKeeper, or checkDocPath has seen them.
 func (st *Store) path(doc string) string {

@@ -124,29 +124,6 @@ func checkChanges(changes []Change) error {
 	return nil
 }
 
-// missingDirs lists which of the cluster's root, parents and key are absent,
-// parents first. The znode of all clusters is made at once.
-func (st *Store) missingDirs(ctx context.Context) ([]string, error) {
-	if _, ok, err := st.s.Exists(ctx, Base); err != nil {
-		return nil, err
-	} else if !ok {
-		if _, err := st.s.Create(ctx, Base, nil, Persistent); err != nil && !errors.Is(err, ErrNodeExists) {
-			return nil, err
-		}
-	}
-	var missing []string
-	for _, p := range append(append([]string{st.tree.Root()}, st.tree.dirs()...), st.tree.Key()) {
-		_, ok, err := st.s.Exists(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			missing = append(missing, p)
-		}
-	}
-	return missing, nil
-}
-
 // units turns changes into operations, and adds the groups whose znode is
 // absent. Groups come first: as many of them as possible are to stand in the
 // transaction that makes the cluster.
