@@ -14,7 +14,7 @@ WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
 KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test vet test-unit test-kernel sim model lint fmt demo bench clean
+.PHONY: nemesis help deps build test vet test-unit test-kernel sim model lint fmt demo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ build: ## build the zklvs program into bin/
 
 demo: deps build ## show the main job, step by step, in a network of namespaces
 	@'$(WITH_IPVS)' '$(abspath $(BIN))/zklvs' lab demo
+
+# NEMESIS takes options of `zklvs lab nemesis`; REPORT is where the report goes.
+REPORT ?= docs/nemesis
+nemesis: deps build ## break a cluster in 120 ways and watch that never two directors answer (NEMESIS='--seed 2')
+	@mkdir -p '$(REPORT)'
+	@ZKLVS_OUT='$(abspath $(REPORT))' '$(WITH_IPVS)' '$(abspath $(BIN))/zklvs' lab nemesis --faults 120 --report '$(abspath $(REPORT))' $(NEMESIS)
 
 test: deps vet test-unit test-kernel ## run every test
 

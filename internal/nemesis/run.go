@@ -140,7 +140,7 @@ func (r *run) play(ctx context.Context) error {
 	r.Progress("waiting until all is well")
 	wait, cancel := demo.Within(ctx, startPatience)
 	defer cancel()
-	if err := lab.WaitUntil(wait, "all is well before the first fault", func() error { return r.well(wait, r.begun) }); err != nil {
+	if err := lab.WaitUntil(wait, "all is well before the first fault", func() error { return r.ready(wait) }); err != nil {
 		return err
 	}
 	faults, err := Draw(r.Seed, r.Faults, r.available())
@@ -184,9 +184,18 @@ func (r *run) available() (names []string) {
 	return names
 }
 
-// well is an error until the client is served through both VIPs since a time, and
-// every director is in its place.
-func (r *run) well(ctx context.Context, since time.Duration) error {
+// ready is an error until the client is served through both VIPs, and every
+// director is in its place.
+func (r *run) ready(ctx context.Context) error {
+	rest(ctx, 200*time.Millisecond)
+	ended, err := r.site.mend(ctx)
+	for _, e := range ended {
+		r.Progress("%s", e)
+	}
+	if err != nil {
+		return err
+	}
+	since := boottime.Now() - 2*steady
 	for i, g := range r.site.groups {
 		if _, ok := servedFrom(r.requesters[i].Outcomes(since), since); !ok {
 			return fmt.Errorf("the client is not served by group %s", g.name)

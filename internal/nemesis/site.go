@@ -184,8 +184,9 @@ func (s *site) settled(ctx context.Context) error {
 	return nil
 }
 
-// mend starts what does not run: directors and ZooKeeper servers that a fault, or
-// its consequences, have ended. It says which directors ended by themselves.
+// mend starts what does not run, as the machine's service manager would: directors
+// and ZooKeeper servers that a fault, or its consequences, have ended. It says how
+// directors ended.
 func (s *site) mend(ctx context.Context) (ended []string, err error) {
 	var errs []error
 	for i := range s.ZooKeeper.Servers() {
@@ -198,11 +199,10 @@ func (s *site) mend(ctx context.Context) (ended []string, err error) {
 		if p.Running() {
 			continue
 		}
-		code, err := p.Wait(ctx)
-		if err == nil && code != 128+9 && code != 0 {
-			ended = append(ended, fmt.Sprintf("%s ended with status %d: %s", name, code, lastLine(p.Log())))
+		if code, err := p.Wait(ctx); err == nil {
+			ended = append(ended, fmt.Sprintf("%s had ended with status %d: %s", name, code, lastLine(p.Log())))
 		}
-		errs = append(errs, err, s.StartDirector(name))
+		errs = append(errs, s.StartDirector(name))
 	}
 	return ended, errors.Join(errs...)
 }

@@ -66,8 +66,7 @@ func (x *suffering) strike(ctx context.Context) error {
 	parts.Wait()
 	steady, cancel := demo.Within(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	ended, err := x.site.mend(steady)
-	x.result.Notes = append(x.result.Notes, ended...)
+	_, err := x.site.mend(steady) // what the fault has ended
 	return errors.Join(append(errs, err)...)
 }
 
@@ -130,6 +129,8 @@ func (x *suffering) recover(ctx context.Context) error {
 	x.result.BoundMS = millis(x.bound)
 	limit, cancelLimit := demo.Within(ctx, x.bound+patience)
 	defer cancelLimit()
+	stopMending := x.keepMending(limit)
+	defer stopMending()
 	for i := range x.site.groups {
 		if err := x.returned(limit, i); err != nil {
 			x.violate(Violation{Group: x.site.groups[i].name, Text: "the client is not served again: " + err.Error(), From: x.at(x.base), Until: x.at(boottime.Now())})
@@ -141,6 +142,28 @@ func (x *suffering) recover(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// keepMending starts what ends after the heal, and notes it. The returned function
+// stops that.
+func (x *suffering) keepMending(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var mending sync.WaitGroup
+	mending.Go(func() {
+		for rest(ctx, time.Second); ctx.Err() == nil; rest(ctx, time.Second) {
+			ended, err := x.site.mend(ctx)
+			if err != nil {
+				ended = append(ended, "not started again: "+err.Error())
+			}
+			x.mu.Lock()
+			x.result.Notes = append(x.result.Notes, ended...)
+			x.mu.Unlock()
+		}
+	})
+	return func() {
+		cancel()
+		mending.Wait()
+	}
 }
 
 // returned waits until the client is served by a group again.
