@@ -236,6 +236,17 @@ func (d *director) ask(t testing.TB, to election.Voter, number uint64) {
 	waitUntil(t, fmt.Sprintf("an answer to question %d", number), func() bool { return slices.Contains(d.answers(), number) })
 }
 
+// askOften asks until an answer comes: after much traffic some may be lost.
+func (d *director) askOften(t testing.TB, to election.Voter, first uint64) {
+	t.Helper()
+	number := first
+	waitUntil(t, "an answer", func() bool {
+		d.Ask(election.AskVoter{To: to, Question: question(number)})
+		number++
+		return slices.ContainsFunc(d.answers(), func(n uint64) bool { return n >= first })
+	})
+}
+
 func expect(t testing.TB, what string, want, got any) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -160,12 +161,25 @@ func (s *socket) sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, nil
 	}
 	to := &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
-	if zone := ip.Zone(); zone != "" {
-		card, err := net.InterfaceByName(zone)
-		if err != nil {
-			return nil, fmt.Errorf("send to %s: %w", a, err)
-		}
-		to.ZoneId = uint32(card.Index)
+	var err error
+	if to.ZoneId, err = zoneIndex(ip.Zone()); err != nil {
+		return nil, fmt.Errorf("send to %s: %w", a, err)
 	}
 	return to, nil
+}
+
+// zoneIndex returns the index of an interface, given as a name or as a number
+// (RFC 4007 section 11.2); 0 for none.
+func zoneIndex(zone string) (uint32, error) {
+	if zone == "" {
+		return 0, nil
+	}
+	if index, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(index), nil
+	}
+	card, err := net.InterfaceByName(zone)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(card.Index), nil
 }
