@@ -69,7 +69,7 @@ func (w *NeighborWatch) Run(ctx context.Context) error {
 	return nil
 }
 
-// sizeofNdmsg is that of struct ndmsg of linux/neighbour.h.
+// sizeofNdmsg is that of struct ndmsg (rtnetlink(7)).
 const sizeofNdmsg = 12
 
 func (w *NeighborWatch) take(at time.Duration, data []byte) error {

@@ -19,7 +19,7 @@ func (s *site) dropLocks(conn *gozk.Conn, group string) error {
 		return ignoreNoNode(err)
 	}
 	for _, lock := range locks {
-		if err := conn.Delete(s.tree.Election(group)+"/"+lock, -1); ignoreNoNode(err) != nil {
+		if err := ignoreNoNode(conn.Delete(s.tree.Election(group)+"/"+lock, -1)); err != nil {
 			return fmt.Errorf("delete lock %s: %w", lock, err)
 		}
 	}

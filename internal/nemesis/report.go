@@ -43,7 +43,11 @@ type Result struct {
 	Ended    float64   `json:"ended_s"`
 	BoundMS  float64   `json:"bound_ms"`
 	ReturnMS float64   `json:"return_ms"` // of the later group, after Counted
-	Parts    []Outcome `json:"parts"`
+	// StallMS is for how long the observers themselves were not scheduled, at most: on
+	// a machine that is too busy the cluster is not either, and a late return says
+	// little.
+	StallMS float64   `json:"stall_ms"`
+	Parts   []Outcome `json:"parts"`
 	Groups   []Cost    `json:"groups"`
 	Notes    []string  `json:"notes,omitempty"`
 	Bad      int       `json:"violations"`
@@ -80,6 +84,8 @@ type Violation struct {
 	MS     float64  `json:"ms"`
 	Replay string   `json:"replay"`
 	Files  []string `json:"files,omitempty"`
+	// Starved: the machine was too busy for a verdict on availability.
+	Starved bool `json:"starved,omitempty"`
 }
 
 func (v Violation) String() string {
@@ -87,7 +93,11 @@ func (v Violation) String() string {
 	if v.Safety {
 		word = "SAFETY"
 	}
-	return fmt.Sprintf("%s: fault %d (%s), group %s: %s\n  replay: %s", word, v.Fault, v.Name, v.Group, v.Text, v.Replay)
+	text := fmt.Sprintf("%s: fault %d (%s), group %s: %s", word, v.Fault, v.Name, v.Group, v.Text)
+	if v.Starved {
+		text += " (this machine was too busy to say that it is a fault)"
+	}
+	return text + "\n  replay: " + v.Replay
 }
 
 // Summary is what is told of one kind of fault. Overlaps and outages are those of

@@ -247,6 +247,8 @@ func (s *site) byHand(ctx context.Context, f func(*gozk.Conn) error) error {
 	}
 }
 
+// silent is a logger of go-zk.
 type silent struct{}
 
+// Printf says nothing.
 func (silent) Printf(string, ...any) {}

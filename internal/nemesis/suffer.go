@@ -235,6 +235,7 @@ func (x *suffering) violate(v Violation) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	v.Fault, v.Name = x.fault.Number, x.fault.Name()
+	v.Starved = !v.Safety && (x.stalled() > starvation || len(x.result.Notes) > 0)
 	v.Replay = strings.Join(x.command([]int{v.Fault}), " ")
 	x.result.Bad++
 	if !x.saved {
@@ -246,6 +247,22 @@ func (x *suffering) violate(v Violation) {
 	}
 	x.report.Violations = append(x.report.Violations, v)
 	x.Progress("%v", v)
+}
+
+// starvation is a pause of the observers after which a late return is blamed on the
+// machine. So it is where a process timer ended a director that no fault had struck.
+const starvation = 300 * time.Millisecond
+
+// stalled is the longest pause of the observers since the fault began.
+func (x *suffering) stalled() (longest time.Duration) {
+	for _, w := range x.witnesses {
+		last := x.begun
+		for _, at := range append(w.Sent(x.begun), boottime.Now()) {
+			longest = max(longest, at-last-probeInterval)
+			last = at
+		}
+	}
+	return longest
 }
 
 // keep writes the capture of the LAN and the directors' logs.
@@ -271,7 +288,7 @@ func (x *suffering) keep() (files []string, err error) {
 // conclude notes the result.
 func (x *suffering) conclude() {
 	ended := boottime.Now()
-	x.result.Ended, x.result.Parts = x.at(ended), x.parts
+	x.result.Ended, x.result.Parts, x.result.StallMS = x.at(ended), x.parts, millis(x.stalled())
 	for i := range x.result.Groups {
 		g := &x.result.Groups[i]
 		longest, lost := unserved(x.requesters[i].Outcomes(x.begun), x.begun, ended, x.Interval)

@@ -8,7 +8,7 @@ import (
 
 // The timeline is cut into rows of so many seconds. All sizes are in pixels.
 const (
-	rowSeconds = 180.0
+	rowSeconds = 120.0
 	rowWidth   = 1440.0
 	left       = 70.0
 	laneHeight = 16.0
@@ -54,6 +54,8 @@ func (d *drawing) color(host string) string {
 	return colors[min(slices.Index(d.hosts, host), len(colors)-1)]
 }
 
+func fill(color string) string { return `fill="` + color + `"` }
+
 func (d *drawing) text(x, y float64, attributes, text string) {
 	fmt.Fprintf(d, `<text x="%.1f" y="%.1f" %s>%s</text>`+"\n", x, y, attributes, escape(text))
 }
@@ -69,7 +71,7 @@ func escape(s string) string { return escapes.Replace(s) }
 func (d *drawing) legend() {
 	x := left
 	for _, h := range d.hosts {
-		d.box(x, 10, 14, 12, fmt.Sprintf(`fill="%s"`, d.color(h)), h)
+		d.box(x, 10, 14, 12, fill(d.color(h)), h)
 		d.text(x+18, 20, "", h+" answers")
 		x += 120
 	}
@@ -97,17 +99,20 @@ func (d *drawing) row(row int) {
 		fmt.Fprintf(d, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#cccccc" stroke-width="0.5"/>`+"\n", x, y, x, y+rowHeight-16)
 		d.text(x, y+rowHeight-6, `text-anchor="middle" fill="#666666"`, fmt.Sprintf("%.0f s", from+s))
 	}
-	for i, f := range d.report.Faults {
-		d.span(from, y, rowHeight-18, f.Healed, f.Ended, waitStyle, "")
-		if d.span(from, y, rowHeight-18, f.Begun, f.Healed, faultStyle, fmt.Sprintf("%d: %s", f.Number, f.Name)) {
-			d.text(left+max(f.Begun-from, 0)/rowSeconds*rowWidth+1, y+9+float64(i%3)*9, `font-size="7"`, fmt.Sprintf("%d %s", f.Number, f.Name))
+	for _, f := range d.report.Faults {
+		d.span(from, y, rowHeight-18, f.Healed, f.Ended, waitStyle, "all well again after "+f.Name)
+		d.span(from, y, rowHeight-18, f.Begun, f.Healed, faultStyle, fmt.Sprintf("%d: %s", f.Number, f.Name))
+	}
+	for i, f := range d.report.Faults { // over all boxes
+		if from <= f.Begun && f.Begun < from+rowSeconds {
+			d.text(left+(f.Begun-from)/rowSeconds*rowWidth+1, y+8+float64(i%3)*9, `font-size="8"`, fmt.Sprintf("%d %s", f.Number, f.Name))
 		}
 	}
 	for i, l := range d.report.Lanes {
 		top := y + bandHeight + float64(i)*(laneHeight+4)
 		d.text(left-6, top+laneHeight-4, `text-anchor="end"`, l.Group)
 		for _, s := range l.Spans {
-			d.span(from, top, laneHeight, s.From, max(s.Until, s.From+0.005), fmt.Sprintf(`fill="%s"`, d.color(s.Host)),
+			d.span(from, top, laneHeight, s.From, max(s.Until, s.From+0.005), fill(d.color(s.Host)),
 				fmt.Sprintf("%s answered for %s from %.2f to %.2f s", s.Host, l.VIP, s.From, s.Until))
 		}
 		for _, v := range d.report.Violations {
@@ -118,13 +123,10 @@ func (d *drawing) row(row int) {
 	}
 }
 
-// span draws a box from one second to another as far as it is in the row; false if
-// it does not begin there.
-func (d *drawing) span(row, y, height, from, until float64, style, title string) bool {
+// span draws a box from one second to another as far as it is in the row.
+func (d *drawing) span(row, y, height, from, until float64, style, title string) {
 	begin, end := max(from, row), min(until, row+rowSeconds)
-	if end <= begin {
-		return false
+	if end > begin {
+		d.box(left+(begin-row)/rowSeconds*rowWidth, y, (end-begin)/rowSeconds*rowWidth, height, style, title)
 	}
-	d.box(left+(begin-row)/rowSeconds*rowWidth, y, (end-begin)/rowSeconds*rowWidth, height, style, title)
-	return from >= row
 }
