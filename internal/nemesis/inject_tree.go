@@ -50,24 +50,26 @@ func (s *site) dropElection(ctx context.Context, conn *gozk.Conn, group string) 
 
 // deleteGroup deletes all of a group's election, as `deleteall` of zkCli would. A
 // director that comes between may put a part back; else the documents must be
-// applied again, as the log of the directors says. Dice decide whether the group's own znode goes.
-func deleteGroup(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
-	err := s.byHand(ctx, func(conn *gozk.Conn) error {
-		if err := ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)); err != nil {
+// applied again, as the log of the directors says.
+func deleteGroup(itself bool) func(context.Context, *site, struck) (func(context.Context) error, error) {
+	return func(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+		err := s.byHand(ctx, func(conn *gozk.Conn) error {
+			if err := ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)); err != nil {
+				return err
+			}
+			if err := s.dropElection(ctx, conn, p.group.name); err != nil || !itself {
+				return err
+			}
+			if err := conn.Delete(s.tree.Group(p.group.name), -1); !errors.Is(err, gozk.ErrNotEmpty) {
+				return ignoreNoNode(err)
+			}
+			return nil
+		})
+		return func(ctx context.Context) error {
+			_, err := s.Apply(ctx, s.text)
 			return err
-		}
-		if err := s.dropElection(ctx, conn, p.group.name); err != nil || p.Dice%2 == 0 {
-			return err
-		}
-		if err := conn.Delete(s.tree.Group(p.group.name), -1); !errors.Is(err, gozk.ErrNotEmpty) {
-			return ignoreNoNode(err)
-		}
-		return nil
-	})
-	return func(ctx context.Context) error {
-		_, err := s.Apply(ctx, s.text)
-		return err
-	}, err
+		}, err
+	}
 }
 
 func ignoreNoNode(err error) error {

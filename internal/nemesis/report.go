@@ -35,22 +35,22 @@ type Report struct {
 
 // Result is what became of one fault.
 type Result struct {
-	Number   int       `json:"number"`
-	Name     string    `json:"name"`
-	Begun    float64   `json:"begun_s"`
-	Healed   float64   `json:"healed_s"`  // all parts
-	Counted  float64   `json:"counted_s"` // from when the bound counts: healed, quorum
-	Ended    float64   `json:"ended_s"`
-	BoundMS  float64   `json:"bound_ms"`
-	ReturnMS float64   `json:"return_ms"` // of the later group, after Counted
+	Number   int     `json:"number"`
+	Name     string  `json:"name"`
+	Begun    float64 `json:"begun_s"`
+	Healed   float64 `json:"healed_s"`  // all parts
+	Counted  float64 `json:"counted_s"` // from when the bound counts: healed, quorum
+	Ended    float64 `json:"ended_s"`
+	BoundMS  float64 `json:"bound_ms"`
+	ReturnMS float64 `json:"return_ms"` // of the later group, after Counted
 	// StallMS is for how long the observers themselves were not scheduled, at most: on
 	// a machine that is too busy the cluster is not either, and a late return says
 	// little.
 	StallMS float64   `json:"stall_ms"`
 	Parts   []Outcome `json:"parts"`
-	Groups   []Cost    `json:"groups"`
-	Notes    []string  `json:"notes,omitempty"`
-	Bad      int       `json:"violations"`
+	Groups  []Cost    `json:"groups"`
+	Notes   []string  `json:"notes,omitempty"`
+	Bad     int       `json:"violations"`
 }
 
 // Outcome is what was done for one part.
