@@ -41,5 +41,6 @@ answers through IPVS (direct routing). Amid each thousand requests the holder is
 
 - *requests lost in a switchover*: requests that were under way at any time from SIGTERM until the daemon's start, and got a refusal, a reset, or no whole answer within 10 s. One that TCP's
   retransmissions bring through late is not lost.
+- *requests late in a switchover*: of those that were answered, the ones that took longer than 500 ms.
 - *slowest request of a switchover*: of those that were answered. TCP sends a lost SYN again after 1 s.
 - *requests lost besides*: all others, among them those that keepalived's master costs when it takes back the VIP.`

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +23,7 @@ const (
 	caseSwitchover = "planned stop under load"
 
 	lostRequests   = "requests lost in a switchover"
+	lateRequests   = "requests late in a switchover"
 	slowestRequest = "slowest request of a switchover"
 	lostElsewhere  = "requests lost besides"
 	allRequests    = "requests"
@@ -27,6 +31,9 @@ const (
 	// requestEvery and requestsPerRun make a switchover each 8 s.
 	requestEvery   = 8 * time.Millisecond
 	requestsPerRun = 1000
+	// lateAfter is more than a request takes in a busy user-mode Linux, and less than
+	// one that TCP had to send again.
+	lateAfter = 500 * time.Millisecond
 	// downFor is for how long the one that was stopped stays down.
 	downFor = 2 * time.Second
 )
@@ -52,7 +59,7 @@ func (Switchover) NeedsIPVS() bool { return true }
 
 // Measures are the rows of the table.
 func (Switchover) Measures() []Measure {
-	return []Measure{{Name: lostRequests, Total: true}, {Name: slowestRequest}, {Name: lostElsewhere}, {Name: allRequests, NoRatio: true}}
+	return []Measure{{Name: lostRequests, Total: true}, {Name: lateRequests, Total: true}, {Name: slowestRequest}, {Name: lostElsewhere}, {Name: allRequests, NoRatio: true}}
 }
 
 // Plots are none: most values are zero.
@@ -120,6 +127,28 @@ func (s Switchover) contender(ctx context.Context, env Env, n *network, c conten
 		return err
 	}
 	s.count(env, c, q, windows, r)
+	if !env.Logs {
+		return nil
+	}
+	return keepOutcomes(env, c, q.Outcomes(0), windows)
+}
+
+// keepOutcomes writes down the requests that were lost or late, and the switchovers.
+func keepOutcomes(env Env, c contender, all []lab.Outcome, windows []window) error {
+	var b strings.Builder
+	boot := time.Now().Add(-boottime.Now())
+	stamp := func(at time.Duration) string { return boot.Add(at).UTC().Format("15:04:05.000") }
+	for i, w := range windows {
+		fmt.Fprintf(&b, "switchover %d: SIGTERM at %s, started again at %s\n", i+1, stamp(w.from), stamp(w.until))
+	}
+	for _, o := range all {
+		if o.Err != nil || o.Took() > lateAfter {
+			fmt.Fprintf(&b, "request %d: begun at %s, took %v, connected after %v, by %q, error %v\n", o.Number, stamp(o.Begun), o.Took(), o.Connected-o.Begun, o.Server, o.Err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(env.Keep, "requests, "+c.name()+".txt"), []byte(b.String()), 0o644); err != nil {
+		return fmt.Errorf("keep the requests: %w", err)
+	}
 	return nil
 }
 
@@ -159,7 +188,7 @@ func (s Switchover) count(env Env, c contender, q *lab.Requester, windows []wind
 	add := func(measure, unit string, v float64) { r.Add(caseSwitchover, measure, c.name(), unit, Value{V: v}) }
 	all, lostInWindows := q.Outcomes(0), 0
 	for _, w := range windows {
-		var lost int
+		var lost, late int
 		var slowest time.Duration
 		for _, o := range all {
 			switch {
@@ -168,10 +197,14 @@ func (s Switchover) count(env Env, c contender, q *lab.Requester, windows []wind
 				lost++
 			default:
 				slowest = max(slowest, o.Took())
+				if o.Took() > lateAfter {
+					late++
+				}
 			}
 		}
 		lostInWindows += lost
 		add(lostRequests, "requests", float64(lost))
+		add(lateRequests, "requests", float64(late))
 		add(slowestRequest, "s", slowest.Seconds())
 	}
 	tally := q.Tally()
