@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,9 +32,10 @@ type holding struct {
 	holder string
 }
 
-// All three ZooKeeper servers are killed: the holder goes on, one host answers
-// all the time, and no request is lost. Then a director dies as well: the group
-// is given up, and nobody takes it. With ZooKeeper back there is a holder again.
+// All three ZooKeeper servers are killed and started again: the holder goes on,
+// one host answers all the time, and no request is lost. Then they are killed
+// once more, and a director with them: the group is given up, and nobody takes
+// it. With ZooKeeper back there is a holder again.
 //
 //	ZKLVS_HOLD=60s go test -exec "$PWD/deploy/kernel/with-ipvs" -count=1 -v -timeout 6m -run '^TestKernelHold$' ./cmd/zklvs
 func TestKernelHold(t *testing.T) {
@@ -156,7 +158,7 @@ func (k *holding) waitLoss(want string, voters int) {
 	})
 }
 
-// live takes ZooKeeper away for a time, then a director too.
+// live takes ZooKeeper away for a time, and once more together with a director.
 func (k *holding) live(away time.Duration, served func()) {
 	k.Helper()
 	hosts := make([]*lab.Host, 0, 3)
@@ -165,15 +167,9 @@ func (k *holding) live(away time.Duration, served func()) {
 	}
 	w := newWitness(k.T, k.Lab.Host(demo.Client), lab.VIP, 20*time.Millisecond, hosts...)
 	w.waitAnyAnswer()
-	begun := boottime.Now()
-	for i := range 3 {
-		k.must(k.ZooKeeper.Kill(i))
-	}
+	k.survive(w, away, served)
+	k.zookeeper((*lab.Ensemble).Kill)
 	k.waitLoss("hold", 3)
-	k.waitTime(begun + away)
-	k.onlyHolder(w, begun)
-	served()
-
 	victim := k.others()[0]
 	killed := boottime.Now()
 	k.must(k.KillBoth(victim))
@@ -188,19 +184,60 @@ func (k *holding) live(away time.Duration, served func()) {
 	k.waitTime(killed + 2*spec.MaxLease/3)
 	const late = 200 * time.Millisecond // from reading the clock to the last promise
 	last := w.newest()
-	k.Logf("ZooKeeper was away for %v; the last answer was given %v after a director was killed too", away, last-killed)
+	k.Logf("the last answer was given %v after a director was killed too", last-killed)
 	if bound := spec.DefaultCluster().Lease + late; last-killed > bound {
 		k.Errorf("somebody answered %v after the death of a voter, want at most %v", last-killed, bound)
 	}
 	k.recover(w, victim)
 }
 
+// survive takes ZooKeeper away and brings it back: the holding outlives it, and
+// is renewed in the session in which it began.
+func (k *holding) survive(w *witness, away time.Duration, served func()) {
+	k.Helper()
+	epoch := k.epoch()
+	begun := boottime.Now()
+	k.zookeeper((*lab.Ensemble).Kill)
+	k.waitLoss("hold", 3)
+	k.waitTime(begun + away)
+	k.zookeeper((*lab.Ensemble).Start)
+	ctx, cancel := demo.Within(k.ctx, 2*patience)
+	defer cancel()
+	k.must(k.ZooKeeper.WaitReady(ctx))
+	// An expired session would be known by now, and its lock gone.
+	k.waitTime(boottime.Now() + 2*spec.DefaultLocal().ZooKeeper.SessionTimeout)
+	k.Logf("ZooKeeper was killed, and started again after %v", away)
+	k.onlyHolder(w, begun)
+	served()
+	if now := k.epoch(); now != epoch {
+		k.Errorf("epoch %d, before %d", now, epoch)
+	}
+}
+
+func (k *holding) zookeeper(do func(*lab.Ensemble, int) error) {
+	k.Helper()
+	for i := range 3 {
+		k.must(do(k.ZooKeeper, i))
+	}
+}
+
+// epoch returns the group's epoch as it stands in ZooKeeper.
+func (k *holding) epoch() uint64 {
+	k.Helper()
+	out, err := k.Zklvs(k.ctx, k.holder, "status", "-o", "json")
+	k.must(err)
+	var s shown
+	k.must(json.Unmarshal([]byte(out), &s))
+	if s.Cluster == nil || s.Groups[0].Holder != k.holder || s.Groups[0].LockGone {
+		k.Fatalf("%s does not hold:\n%s", k.holder, out)
+	}
+	return s.Groups[0].Epoch
+}
+
 // recover starts ZooKeeper and the killed director again.
 func (k *holding) recover(w *witness, victim string) {
 	k.Helper()
-	for i := range 3 {
-		k.must(k.ZooKeeper.Start(i))
-	}
+	k.zookeeper((*lab.Ensemble).Start)
 	heir := k.waitAnyHolder()
 	w.waitAnswered(k.Lab.Host(heir), 5)
 	k.must(k.StartDirector(victim))
