@@ -106,7 +106,8 @@ func (s failover) Plots() []Plot {
 	}
 	return []Plot{
 		{Measure: takenOver, Name: "taken-over", Title: "From the fault until the next host claims the VIP (" + where + ")"},
-		{Measure: noAnswer, Name: "no-answer", Title: "Longest time without an answer from the VIP (" + where + ")"},
+		{Measure: noAnswer, Name: "no-answer", Title: "Longest time without an answer from the VIP (" + where + ")",
+			Note: "After SIGKILL and SIGSTOP keepalived's earlier master goes on answering beside the next one: two hosts, and no gap."},
 	}
 }
 

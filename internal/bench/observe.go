@@ -87,7 +87,7 @@ func (s strike) watched(ctx context.Context) (out outcome, err error) {
 	defer func() { err = errors.Join(err, o.stop()) }()
 	bounded, cancel := within(ctx, patience)
 	defer cancel()
-	if err := errors.Join(o.witness.WaitAnswered(bounded, holder, 5), o.pinger.waitAnswered(bounded, 5)); err != nil {
+	if err := errors.Join(o.witness.WaitAnswered(bounded, holder, 5), o.pinger.waitAnswered(bounded, 0, 5)); err != nil {
 		return out, err
 	}
 	// At any phase of advertisements and renewals.
@@ -104,6 +104,12 @@ func (s strike) watched(ctx context.Context) (out outcome, err error) {
 		return out, err
 	}
 	if err := pause(ctx, s.settle); err != nil {
+		return out, err
+	}
+	// A gap ends with an answer; one that does not come is a lower bound.
+	answered, enough := within(ctx, lastAnswer)
+	defer enough()
+	if err := o.pinger.waitAnswered(answered, boottime.Now(), 1); err != nil && ctx.Err() != nil {
 		return out, err
 	}
 	watched := boottime.Now()
@@ -135,14 +141,17 @@ func (s strike) heal(ctx context.Context, holder *lab.Host) error {
 	return pause(ctx, 50*time.Millisecond)
 }
 
-// waitAnswered waits until n echoes were answered.
-func (p *pinger) waitAnswered(ctx context.Context, n int) error {
+// lastAnswer is how long an answer is waited for when the watch is over.
+const lastAnswer = 2 * time.Second
+
+// waitAnswered waits until n echo requests that were sent since a time are answered.
+func (p *pinger) waitAnswered(ctx context.Context, since time.Duration, n int) error {
 	return lab.WaitUntil(ctx, fmt.Sprintf("%s has answered %d echo requests", p.vip, n), func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		count := 0
-		for _, at := range p.got {
-			if at != 0 {
+		for i, at := range p.got {
+			if at != 0 && p.sent[i] >= since {
 				count++
 			}
 		}

@@ -12,7 +12,7 @@ const (
 	plotWidth  = 920
 	plotLeft   = 215 // the names of the cases stand here
 	plotRight  = 125 // the medians stand here
-	plotTop    = 76
+	plotTop    = 84
 	laneHeight = 20
 	caseGap    = 14
 	plotBottom = 34
@@ -126,6 +126,7 @@ func (d *drawing) legend(b *strings.Builder) {
 		fmt.Fprintf(b, `<circle cx="%d" cy="44" r="5" fill="%s"/><text x="%d" y="48.5">%s</text>`+"\n", x+5, colors[who], x+16, html.EscapeString(who))
 		x += 44 + 8*len(who)
 	}
+	fmt.Fprintf(b, `<text x="12" y="66" fill="#555" font-size="12">%s</text>`+"\n", html.EscapeString(d.plot.Note))
 	fmt.Fprintf(b, `<text x="%d" y="66" text-anchor="end" fill="#555" font-size="12">median</text>`+"\n", plotWidth-16)
 }
 

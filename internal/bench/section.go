@@ -56,7 +56,8 @@ type Measure struct {
 type Plot struct {
 	Measure string
 	Title   string
-	// Prefix of the file's name; the section's name precedes it.
+	Note    string // a line below the legend, may be empty
+	// Name ends the file's name; the section's name precedes it.
 	Name string
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/zklvs/zklvs/internal/lab"
 )
 
-// network starts one for a test.
+// testNetwork starts one that ends with the test.
 func testNetwork(t *testing.T, env Env, o networkOptions) *network {
 	t.Helper()
 	env.Progress = t.Logf
@@ -65,7 +65,7 @@ func TestHostStrike(t *testing.T) {
 	if out := once(t, n, n.contenders[0], killed); out.twoAnswer.V != 0 {
 		t.Errorf("two directors answered: %+v", out)
 	}
-	if out := once(t, n, n.contenders[1], killed); out.twoAnswer.V == 0 || !out.twoAnswer.AtLeast {
+	if out := once(t, n, n.contenders[1], killed); out.twoAnswer.V == 0 {
 		t.Errorf("keepalived's dead master fell silent: %+v", out)
 	}
 }
