@@ -200,6 +200,63 @@ func TestHostAddressByHand(t *testing.T) {
 	}
 }
 
+// A host that hides an address on its lo and says nothing by ARP accepts packets for
+// it all the same: that is what an echo prober is for.
+func TestHostEchoProber(t *testing.T) {
+	_, h, client := twoHosts(t)
+	for _, c := range []string{"all", "eth0"} {
+		if err := h.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/"+c+"/arp_ignore", []byte("1"), 0o644) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mac, err := h.MAC("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo, err := NewEchoProber(client, "eth0", VIP, mac, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arp, err := NewARPProber(client, "eth0", VIP, 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	for _, p := range []*Prober{echo, arp} {
+		go func() { ended <- p.Run(ctx) }()
+	}
+	defer func() {
+		cancel()
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, bound := range []bool{false, true, false} {
+		act := h.RemoveAddress
+		if bound {
+			act = h.AddAddress
+		}
+		if err := act("lo", VIP.String()+"/32"); err != nil {
+			t.Fatal(err)
+		}
+		since := settle(t, echo)
+		settle(t, echo)
+		answers := echo.Answers(since)
+		if got := len(answers) > 10; got != bound || !bound && len(answers) > 0 {
+			t.Errorf("bound: %t, %d answers", bound, len(answers))
+		}
+		for _, a := range answers {
+			if a.MAC != mac.String() || a.Asked < since-time.Second || a.At < a.Asked {
+				t.Errorf("an answer: %+v", a)
+			}
+		}
+	}
+	if n := len(arp.Answers(0)); n > 0 {
+		t.Errorf("%d answers by ARP", n)
+	}
+}
+
 // Loss and delay where the kernel has them: what node01 sends comes late.
 func TestKernelImpair(t *testing.T) {
 	Require(t)

@@ -3,9 +3,10 @@
 // servers, two groups, a client that asks through both VIPs at a steady rate.
 //
 // The observers: for each VIP a prober that asks by ARP every 5 ms and notes which
-// hardware address answers; the directors' kernels' own notices of addresses bound
-// and removed; what the client's kernel believes of its neighbors; the client's
-// requests; and a capture of the LAN. See internal/lab.
+// hardware address answers, and three that send a packet for it straight to each
+// director every 25 ms and note whether it is accepted; the notices of the directors'
+// kernels of addresses bound and removed; what the client's kernel believes of its
+// neighbors; the client's requests; and a capture of the LAN. See internal/lab.
 //
 // Two things are judged. Safety: never two hosts answer for a VIP at one instant
 // (Judge). Availability: after a fault is healed the client is served again within

@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// Claim is a packet in which a host says that it has the VIP. An answer was given
-// at some instant from Asked to At; an announcement, whose Asked is 0, at some
-// instant before At.
+// Claim is a packet that shows that a host has the VIP: an answer to ARP, an answer
+// to a packet that was sent to the VIP on this host, or an announcement. An answer
+// was given at some instant from Asked to At; an announcement, whose Asked is 0, at
+// some instant before At.
 type Claim struct {
 	Host    string
 	Asked   time.Duration // CLOCK_BOOTTIME just before the request was sent
 	At      time.Duration // after the claim was received
 	Request uint32        // number of the request, for an answer
+	Prober  int           // who numbered it
 }
 
 func (c Claim) announced() bool { return c.Asked == 0 }
@@ -65,14 +67,19 @@ func Judge(claims []Claim, removed map[string][]time.Duration, delay time.Durati
 
 // twice finds the requests that two hosts answered.
 func twice(claims []Claim) (found []Overlap) {
-	first := map[uint32]Claim{}
+	type request struct {
+		prober int
+		number uint32
+	}
+	first := map[request]Claim{}
 	for _, c := range claims {
 		if c.announced() {
 			continue
 		}
-		other, seen := first[c.Request]
+		asked := request{c.Prober, c.Request}
+		other, seen := first[asked]
 		if !seen {
-			first[c.Request] = c
+			first[asked] = c
 			continue
 		}
 		if other.Host != c.Host {

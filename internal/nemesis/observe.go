@@ -15,6 +15,9 @@ import (
 // probeInterval is how often each VIP is asked for by ARP.
 const probeInterval = 5 * time.Millisecond
 
+// echoInterval is how often a packet for each VIP is sent straight to each director.
+const echoInterval = 25 * time.Millisecond
+
 // requestTimeout is below TCP's first retransmission, after a second: a request
 // whose first packet was lost is lost.
 const requestTimeout = 900 * time.Millisecond
@@ -25,6 +28,7 @@ const captured = 40_000
 // observers watch from outside of the processes that are struck.
 type observers struct {
 	witnesses  [2]*lab.Witness
+	echoes     [2][]*lab.Prober // one for each director
 	requesters [2]*lab.Requester
 	neighbors  *lab.NeighborWatch
 	capture    *lab.Capture
@@ -39,6 +43,17 @@ func newObservers(s *site, interval time.Duration) (o *observers, err error) {
 	for i, g := range s.groups {
 		if o.witnesses[i], err = lab.NewWitness(s.client(), g.vip, probeInterval, directors...); err != nil {
 			return nil, err
+		}
+		for _, d := range directors {
+			mac, err := d.MAC("eth0")
+			if err != nil {
+				return nil, err
+			}
+			echo, err := lab.NewEchoProber(s.client(), "eth0", g.vip, mac, echoInterval)
+			if err != nil {
+				return nil, err
+			}
+			o.echoes[i] = append(o.echoes[i], echo)
 		}
 		if o.requesters[i], err = lab.NewRequester(s.client(), lab.RequesterOptions{
 			Target: netip.AddrPortFrom(g.vip, 80), Interval: interval, Timeout: requestTimeout, Keep: 20_000,
@@ -60,6 +75,9 @@ func (o *observers) start(ctx context.Context) (watching context.Context, stop f
 	for i := range o.witnesses {
 		group.Go(func() error { return o.witnesses[i].Run(ctx) })
 		group.Go(func() error { return o.requesters[i].Run(ctx) })
+		for _, echo := range o.echoes[i] {
+			group.Go(func() error { return echo.Run(ctx) })
+		}
 	}
 	group.Go(func() error { return o.neighbors.Run(ctx) })
 	group.Go(func() error { return o.capture.Run(ctx) })
@@ -94,6 +112,11 @@ func (o *observers) name(group int, mac string) string {
 func (o *observers) claims(group int, since time.Duration) (claims []Claim) {
 	for _, a := range o.witnesses[group].Answers(since) {
 		claims = append(claims, Claim{Host: o.name(group, a.MAC), Asked: a.Asked, At: a.At, Request: a.Request})
+	}
+	for i, echo := range o.echoes[group] {
+		for _, a := range echo.Answers(since) {
+			claims = append(claims, Claim{Host: o.name(group, a.MAC), Asked: a.Asked, At: a.At, Request: a.Request, Prober: 1 + i})
+		}
 	}
 	for _, a := range o.witnesses[group].Announcements(since) {
 		claims = append(claims, Claim{Host: o.name(group, a.MAC), At: a.At})

@@ -1,6 +1,7 @@
 package nemesis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -246,7 +247,9 @@ const pause = 100 * time.Millisecond
 
 func (r *run) spans(group int) (spans []Span) {
 	open := map[string]int{} // by host: its newest span
-	for _, c := range r.claims(group, 0) {
+	claims := r.claims(group, 0)
+	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.At, b.At) })
+	for _, c := range claims {
 		if c.announced() {
 			continue
 		}
