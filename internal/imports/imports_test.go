@@ -86,11 +86,13 @@ func TestPackagesKnowOnlyWhatTheyMay(t *testing.T) {
 	}
 }
 
-// Only internal/lab and internal/demo, the lab's command and tests may use the lab.
+// Only what is made of the lab, the lab's command and tests may use the lab.
 func TestProductionDoesNotUseTheLab(t *testing.T) {
 	for pkg, known := range dependencies(t) {
 		name := strings.TrimPrefix(pkg, module)
-		mayUse := strings.HasPrefix(name, "internal/lab") || name == "internal/demo" || name == "cmd/zklvs"
+		ofTheLab := slices.ContainsFunc([]string{"internal/lab", "internal/demo", "internal/nemesis", "internal/bench"},
+			func(p string) bool { return name == p || strings.HasPrefix(name, p+"/") })
+		mayUse := ofTheLab || name == "cmd/zklvs"
 		if !mayUse && slices.Contains(known, module+"internal/lab") {
 			t.Errorf("%s imports internal/lab", name)
 		}
