@@ -84,19 +84,24 @@ func TestDraw(t *testing.T) {
 		if diff := cmp.Diff(faults, more[:n]); diff != "" {
 			t.Fatal(diff)
 		}
-		seen := map[string]int{}
+		alone, leads := map[string]int{}, map[string]int{}
 		for _, f := range faults {
-			seen[f.Parts[0].Kind]++
+			count := alone
+			if len(f.Parts) == 2 {
+				count = leads
+			}
+			count[f.Parts[0].Kind]++
 			for i, p := range f.Parts {
 				k := kindOf(p.Kind)
-				if p.Hold < k.shortest || p.Hold > k.longest || k.asked || i > 0 && (k.alone || p.Kind == f.Parts[0].Kind) {
+				if p.Hold < k.shortest || p.Hold > k.longest || k.asked || len(f.Parts) == 2 && k.alone || i > 0 && p.Kind == f.Parts[0].Kind {
 					t.Fatalf("fault %d: %+v", f.Number, f)
 				}
 			}
 		}
 		for _, name := range usualKinds() {
-			if seen[name] < n/len(usualKinds()) {
-				t.Fatalf("%s has come %d times in %d faults", name, seen[name], n)
+			turns := n / 2 / len(usualKinds())
+			if alone[name] < turns || leads[name] < turns && !kindOf(name).alone {
+				t.Fatalf("%s has come %d times alone and %d times as the first of two in %d faults", name, alone[name], leads[name], n)
 			}
 		}
 	})

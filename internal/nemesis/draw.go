@@ -37,26 +37,28 @@ func (f Fault) Name() string {
 	return strings.Join(names, " + ")
 }
 
-// pairShare is the percentage of faults that are pairs.
-const pairShare = 40
-
-// Draw draws the first n faults of a seed from the given kinds. Each kind comes
-// once before any comes again; a fault is the same however many follow.
+// Draw draws the first n faults of a seed from the given kinds. Every other fault is
+// a pair. Each kind comes alone once, and leads a pair once, before any does again;
+// a fault is the same however many follow.
 func Draw(seed uint64, n int, names []string) ([]Fault, error) {
 	chosen, err := choose(names)
 	if err != nil {
 		return nil, err
 	}
-	deck := &deck{rng: rand.New(rand.NewPCG(seed, 0)), kinds: chosen}
+	alone := &deck{rng: rand.New(rand.NewPCG(seed, 0)), kinds: chosen}
+	leads := &deck{rng: rand.New(rand.NewPCG(^seed, 0)), kinds: pairable(chosen, "")}
 	var faults []Fault
 	for number := 1; number <= n; number++ {
 		rng := rand.New(rand.NewPCG(seed, uint64(number)))
-		f := Fault{Number: number, Parts: []Part{deck.next().draw(rng)}}
-		if rng.IntN(100) < pairShare && len(chosen) > 1 {
-			f.Parts = append(f.Parts, other(rng, chosen, f.Parts[0].Kind).draw(rng))
-			f.Parts[1].After = time.Duration(rng.IntN(1000)) * time.Millisecond
+		if number%2 == 1 || len(leads.kinds) < 2 {
+			faults = append(faults, Fault{number, []Part{alone.next().draw(rng)}})
+			continue
 		}
-		faults = append(faults, f)
+		first := leads.next()
+		others := pairable(chosen, first.name)
+		second := others[rng.IntN(len(others))].draw(rng)
+		second.After = time.Duration(rng.IntN(1000)) * time.Millisecond
+		faults = append(faults, Fault{number, []Part{first.draw(rng), second}})
 	}
 	return faults, nil
 }
@@ -96,10 +98,9 @@ func (d *deck) next() kind {
 	return k
 }
 
-// other draws a second kind; one that takes very long is not paired.
-func other(rng *rand.Rand, from []kind, first string) kind {
-	from = slices.DeleteFunc(slices.Clone(from), func(k kind) bool { return k.name == first || k.alone })
-	return from[rng.IntN(len(from))]
+// pairable are the kinds that may stand in a pair, without the one named.
+func pairable(from []kind, without string) []kind {
+	return slices.DeleteFunc(slices.Clone(from), func(k kind) bool { return k.name == without || k.alone })
 }
 
 func (k kind) draw(rng *rand.Rand) Part {

@@ -100,18 +100,20 @@ func (v Violation) String() string {
 	return text + "\n  replay: " + v.Replay
 }
 
-// Summary is what is told of one kind of fault. Overlaps and outages are those of
-// all faults that it was a part of.
+// Summary is what is told of one kind of fault. Overlaps, late returns and the
+// longest return are those of all faults that it was a part of; an outage of a pair
+// may be due to the other part.
 type Summary struct {
 	Kind      string  `json:"kind"`
 	Alone     int     `json:"alone"`
+	P50MS     float64 `json:"outage_p50_ms"` // of the faults alone
+	P99MS     float64 `json:"outage_p99_ms"`
+	MaxMS     float64 `json:"outage_max_ms"`
 	Paired    int     `json:"in_pairs"`
+	PairMaxMS float64 `json:"outage_in_pairs_max_ms"`
 	Overlaps  int     `json:"overlaps"`
 	OverlapMS float64 `json:"overlap_ms"`
 	Late      int     `json:"late_returns"`
-	P50MS     float64 `json:"outage_p50_ms"`
-	P99MS     float64 `json:"outage_p99_ms"`
-	MaxMS     float64 `json:"outage_max_ms"`
 	ReturnMS  float64 `json:"return_max_ms"`
 }
 
@@ -154,16 +156,17 @@ func (r *Report) summary(name string, in func(Result) bool) Summary {
 		if !in(f) {
 			continue
 		}
-		if len(f.Parts) > 1 {
-			s.Paired++
-		} else {
-			s.Alone++
-		}
 		worst := 0.0
 		for _, g := range f.Groups {
 			worst = max(worst, g.OutageMS)
 		}
-		outages = append(outages, worst)
+		if len(f.Parts) > 1 {
+			s.Paired++
+			s.PairMaxMS = max(s.PairMaxMS, worst)
+		} else {
+			s.Alone++
+			outages = append(outages, worst)
+		}
 		s.ReturnMS = max(s.ReturnMS, f.ReturnMS)
 		for _, v := range r.Violations {
 			switch {
@@ -193,18 +196,14 @@ func quantile(sorted []float64, share float64) float64 {
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // heads are the columns of a table of kinds.
-var heads = []string{"kind", "alone", "in pairs", "overlaps", "overlap ms", "late", "outage p50 ms", "p99", "max", "return max ms"}
+var heads = []string{"kind", "alone", "out p50 ms", "p99", "max", "in pairs", "out max ms", "overlaps", "overlap ms", "late", "return max ms"}
 
 func (s Summary) cells() []string {
-	cells := []string{s.Kind}
-	for _, n := range []int{s.Alone, s.Paired, s.Overlaps} {
-		cells = append(cells, fmt.Sprint(n))
+	whole := func(ms float64) string { return fmt.Sprintf("%.0f", ms) }
+	return []string{
+		s.Kind, fmt.Sprint(s.Alone), whole(s.P50MS), whole(s.P99MS), whole(s.MaxMS), fmt.Sprint(s.Paired), whole(s.PairMaxMS),
+		fmt.Sprint(s.Overlaps), whole(s.OverlapMS), fmt.Sprint(s.Late), whole(s.ReturnMS),
 	}
-	cells = append(cells, fmt.Sprintf("%.0f", s.OverlapMS), fmt.Sprint(s.Late))
-	for _, ms := range []float64{s.P50MS, s.P99MS, s.MaxMS, s.ReturnMS} {
-		cells = append(cells, fmt.Sprintf("%.0f", ms))
-	}
-	return cells
 }
 
 // Table is the summary for a terminal.
