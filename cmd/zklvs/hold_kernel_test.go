@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/zklvs/zklvs/internal/boottime"
+	"github.com/zklvs/zklvs/internal/control"
 	"github.com/zklvs/zklvs/internal/demo"
 	"github.com/zklvs/zklvs/internal/lab"
 	"github.com/zklvs/zklvs/internal/spec"
@@ -122,10 +123,21 @@ func startHolding(t *testing.T, o demo.Options) *holding {
 	k := &holding{cluster: &cluster{T: t, Cluster: c, ctx: t.Context()}}
 	t.Cleanup(func() {
 		for _, name := range c.Directors() {
-			k.logs(c.Director(name).Log)
+			k.logs(c.Director(name).Log, k.said(name))
 		}
 	})
 	return k
+}
+
+// said returns what a director says of itself.
+func (k *holding) said(name string) func() string {
+	return func() string {
+		var s localStatus
+		socket := spec.Local{Cluster: "web", RunDir: "/run/zklvs"}.Socket()
+		err := control.Status(context.WithoutCancel(k.ctx), k.Lab.Host(name).Path(socket), &s)
+		text, _ := json.Marshal(s) // plain data
+		return fmt.Sprintf("%s\n%v", text, err)
+	}
 }
 
 // settle waits for a holder that may hold without ZooKeeper.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/zklvs/zklvs/election"
 	"github.com/zklvs/zklvs/internal/boottime"
+	"github.com/zklvs/zklvs/internal/director"
 	"github.com/zklvs/zklvs/internal/logfield"
 	"github.com/zklvs/zklvs/internal/promise"
 	"github.com/zklvs/zklvs/internal/spec"
@@ -132,6 +133,22 @@ func sourceTo(servers []string) (netip.Addr, error) {
 		errs = append(errs, fmt.Errorf("%s is reached from %s, where no other host could ask", s, a))
 	}
 	return netip.Addr{}, errors.Join(errs...)
+}
+
+// localStatus is what a director answers on its admin socket.
+type localStatus struct {
+	director.Status
+	// Promises counts what was asked and answered, nil if nothing can be.
+	Promises *promise.Status `json:"promises,omitempty"`
+}
+
+func (p *parts) status() localStatus {
+	s := localStatus{Status: p.director.Status()}
+	if service := p.promises.service; service != nil {
+		counts := service.Status()
+		s.Promises = &counts
+	}
+	return s
 }
 
 // ask implements zk.ElectorConfig.Ask.

@@ -301,7 +301,7 @@ func (p *parts) direct(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	socket, stopSocket := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
-		return control.NewServer(p.local.Socket(), func() any { return p.director.Status() }).Run(socket)
+		return control.NewServer(p.local.Socket(), func() any { return p.status() }).Run(socket)
 	})
 	g.Go(func() error { return ignoreCancelled(p.checkAccess(ctx)) })
 	g.Go(func() error { return notifier{p.log, p.alive}.run(ctx) })

@@ -24,7 +24,7 @@ import (
 type shown struct {
 	*overview.Cluster
 	// Local is what the director on this host says, if one runs here.
-	Local *director.Status `json:"local,omitempty"`
+	Local *localStatus `json:"local,omitempty"`
 	// ZooKeeperError is why only Local is known.
 	ZooKeeperError string `json:"zookeeper_error,omitempty"`
 }
@@ -60,7 +60,7 @@ func readStatus(ctx context.Context, f *clusterFlags) (*shown, error) {
 		return nil, err
 	}
 	var s shown
-	var here director.Status
+	var here localStatus
 	socketErr := control.Status(ctx, l.Socket(), &here)
 	if socketErr == nil {
 		s.Local = &here

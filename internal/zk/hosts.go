@@ -9,6 +9,8 @@ import (
 const (
 	roundPause    = 50 * time.Millisecond  // after each server failed once
 	maxRoundPause = 200 * time.Millisecond // after several fruitless rounds
+	longAway      = 50                     // rounds, 10 s where servers refuse at once
+	longPause     = 500 * time.Millisecond // after that many: ZooKeeper may be away for hours
 	settled       = time.Second            // a connection that lived this long was a good one
 )
 
@@ -72,7 +74,9 @@ func (h *hosts) step() (server string, pause time.Duration) {
 	}
 	h.connected = time.Time{}
 	if n := len(h.servers); h.failed > 0 && h.failed%n == 0 {
-		pause = min(roundPause*time.Duration(h.failed/n), maxRoundPause)
+		if pause = min(roundPause*time.Duration(h.failed/n), maxRoundPause); h.failed/n > longAway {
+			pause = longPause
+		}
 	}
 	server = h.servers[h.next%len(h.servers)]
 	h.next++

@@ -112,6 +112,17 @@ func TestHosts(t *testing.T) {
 		if round() != 0 {
 			t.Error("a pause after a good connection")
 		}
+		for range longAway - 1 {
+			if took := round(); took > maxRoundPause {
+				t.Fatalf("a pause of %v", took)
+			}
+		}
+		if took := []time.Duration{round(), round()}; took[0] != maxRoundPause || took[1] != longPause {
+			t.Errorf("after %d rounds: pauses %v", longAway, took)
+		}
+		h.Connected()
+		time.Sleep(2 * settled)
+		_, _ = round(), round()
 		go func() { time.Sleep(10 * ms); close(closing) }()
 		start := time.Now()
 		if _, retryStart := h.Next(); !retryStart || time.Since(start) > 10*ms {
