@@ -73,7 +73,9 @@ var kinds = []kind{
 	{name: "clock-step", about: "the wall clock is stepped by an hour or so", shortest: second, longest: 2 * second, inject: stepClock, missing: needsOwnClock},
 	{name: "clock-slew", about: "the clocks run 8 % fast or slow", shortest: 2 * second, longest: 5 * second, inject: slewClock, missing: needsOwnClock},
 	{name: "rolling-restart", about: "every ZooKeeper server and every director is restarted, one after the other", inject: rollingRestart, zooKeeper: true, alone: true},
-	{name: "zk-outage-death", about: "all ZooKeeper servers are stopped for 60 s, then a director dies too", shortest: 65 * second, longest: 65 * second,
+	{name: "zk-outage", about: "all ZooKeeper servers are killed, for 60 s", shortest: outage, longest: outage, inject: killEnsemble,
+		zooKeeper: true, alone: true, asked: true},
+	{name: "zk-outage-death", about: "all ZooKeeper servers are killed for 60 s and more, then a director is killed too", shortest: 5 * second, longest: 10 * second,
 		inject: outageAndDeath, zooKeeper: true, alone: true, asked: true},
 }
 

@@ -27,6 +27,8 @@ type Report struct {
 	Requests   int               `json:"requests"`
 	Answered   int               `json:"requests_answered"`
 	Probes     int               `json:"probes"`
+	StallMS    float64           `json:"stall_max_ms"`      // see Result
+	Restarts   int               `json:"unstruck_restarts"` // directors that ended after a heal, such as by their timers
 	Faults     []Result          `json:"faults"`
 	Violations []Violation       `json:"violations"`
 	Kinds      []Summary         `json:"kinds"`
@@ -138,6 +140,10 @@ func (r *Report) Safe() bool {
 
 // summarize fills Kinds: a line for each kind, and one for all.
 func (r *Report) summarize() {
+	for _, f := range r.Faults {
+		r.StallMS = max(r.StallMS, f.StallMS)
+		r.Restarts += len(f.Notes)
+	}
 	r.Kinds = nil
 	for _, k := range kinds {
 		if s := r.summary(k.name, func(f Result) bool {

@@ -51,7 +51,7 @@ func (o *Options) complete() error {
 		o.Lease = time.Second
 	}
 	if o.Interval == 0 {
-		o.Interval = 20 * time.Millisecond
+		o.Interval = usualInterval
 	}
 	if o.Faults < 1 {
 		return errors.New("the number of faults must be at least 1")
@@ -63,6 +63,9 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// usualInterval is the time between two requests where none is given.
+const usualInterval = 20 * time.Millisecond
 
 // startPatience is for a cluster to come up; patience for anything that is not
 // itself judged.
@@ -216,6 +219,9 @@ func (r *run) command(numbers []int) []string {
 	if len(r.Kinds) > 0 {
 		words = append(words, "--kinds", strings.Join(r.Kinds, ","))
 	}
+	if r.Interval != usualInterval {
+		words = append(words, "--request-interval", r.Interval.String())
+	}
 	if r.OnZooKeeperLoss != "" {
 		words = append(words, "--on-zookeeper-loss", r.OnZooKeeperLoss)
 	}
@@ -226,7 +232,7 @@ func (r *run) command(numbers []int) []string {
 	if needsOwnClockHere() == "" {
 		kernel = "uml"
 	}
-	return []string{"ZKLVS_KERNEL=" + kernel, "make nemesis REPORT=/tmp/nemesis", "NEMESIS='" + strings.Join(words, " ") + "'"}
+	return []string{"ZKLVS_KERNEL=" + kernel, "make nemesis-run", "NEMESIS='" + strings.Join(words, " ") + "'"}
 }
 
 // finish completes the report.
