@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 	"unicode/utf8"
 
@@ -168,13 +167,13 @@ func decode(b []byte) (*message, error) {
 		return nil, fmt.Errorf("version %d: expected %d", v, version)
 	}
 	m := &message{kind: kind(r.byte()), asker: r.life(), voter: r.life(), number: r.uint64()}
-	m.who = identity{node: r.text(maxNode), machineID: r.text(maxMachineID)}
+	m.who = identity{node: r.text(), machineID: r.text()}
 	switch m.kind {
 	case kindQuestion:
-		m.epoch, m.lease = r.uint64(), r.duration()
-		m.group, m.lock = r.text(maxGroup), r.text(maxLock)
+		m.epoch, m.lease = r.uint64(), time.Duration(r.uint64())
+		m.group, m.lock = r.text(), r.text()
 	case kindAnswer:
-		m.promised, m.reason = r.flag(), r.text(maxReason)
+		m.promised, m.reason = r.flag(), r.text()
 	case kindLife:
 		m.wrong = r.life()
 	}
@@ -218,15 +217,6 @@ func (r *reader) uint64() uint64 {
 	return 0
 }
 
-func (r *reader) duration() time.Duration {
-	n := r.uint64()
-	if n > math.MaxInt64 {
-		r.bad = true
-		return 0
-	}
-	return time.Duration(n)
-}
-
 func (r *reader) flag() bool {
 	b := r.byte()
 	r.bad = r.bad || b > 1
@@ -238,12 +228,6 @@ func (r *reader) life() (l life) {
 	return l
 }
 
-// text reads a string; its length is checked before anything is allocated.
-func (r *reader) text(most int) string {
-	n := int(r.byte())
-	if n > most {
-		r.bad = true
-		return ""
-	}
-	return string(r.take(n))
-}
+// text reads a string of at most 255 bytes, if they are there; check knows how
+// long it may be.
+func (r *reader) text() string { return string(r.take(int(r.byte()))) }

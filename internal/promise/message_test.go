@@ -97,6 +97,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		"no lock":              q(func(m *message) { m.lock = "" }),
 		"lock too long":        q(func(m *message) { m.lock += "x" }),
 		"lock not UTF-8":       q(func(m *message) { m.lock = "\xc0\x80" }),
+		"kind 4, head alone":   put(q(none)[:names+2+maxNode+maxMachineID], 1, 4),
 		"no lease":             q(func(m *message) { m.lease = 0 }),
 		"negative lease":       q(func(m *message) { m.lease = -1 }),
 		"promise with reason":  a(func(m *message) { m.promised = true }),
@@ -110,6 +111,14 @@ func TestDecodeIsStrict(t *testing.T) {
 				t.Errorf("accepted as %+v", m)
 			}
 		})
+	}
+	for _, m := range append(examples(true), examples(false)...) {
+		b, _ := m.encode()
+		for n := range b {
+			if _, err := decode(b[:n]); err == nil {
+				t.Errorf("kind %d: the first %d of %d bytes are accepted", m.kind, n, len(b))
+			}
+		}
 	}
 	for i, m := range examples(true) {
 		if _, err := decode(raw(i, none)); err != nil {

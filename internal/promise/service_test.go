@@ -19,13 +19,13 @@ import (
 )
 
 func TestQuestionsAndAnswers(t *testing.T) {
-	for _, tt := range []struct{ name, listen, via string }{
-		{"IPv4", "127.0.0.1:0", "127.0.0.1"},
-		{"IPv6", "[::1]:0", "::1"},
-		{"all addresses, over IPv4", ":0", "127.0.0.1"},
-		{"all addresses, over IPv6", ":0", "::1"},
-		{"all of IPv4", "0.0.0.0:0", "127.0.0.1"},
-		{"all of IPv6", "[::]:0", "::1"},
+	for _, tt := range []struct{ name, listen, via, listening string }{
+		{"IPv4", "127.0.0.1:0", "127.0.0.1", "127.0.0.1:"},
+		{"IPv6", "[::1]:0", "::1", "[::1]:"},
+		{"all addresses, over IPv4", ":0", "127.0.0.1", "[::]:"},
+		{"all addresses, over IPv6", ":0", "::1", "[::]:"},
+		{"all of IPv4", "0.0.0.0:0", "127.0.0.1", "0.0.0.0:"},
+		{"all of IPv6", "[::]:0", "::1", "[::]:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			leavesNothing(t)
@@ -45,6 +45,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				{at(b), question(1), election.Answer{Promised: true}}, {at(c), question(2), no}, {at(b), question(3), election.Answer{Promised: true}},
 			}, a.wasTold())
 			st := a.Status()
+			expect(t, "listening", true, strings.HasPrefix(st.Listening, tt.listening))
 			expect(t, "counts of the asker", AskerCounts{Sent: 3, SentAgain: 2, Answered: 3, Promised: 2, Refused: 1}, st.Asker)
 			expect(t, "dropped", map[string]uint64(nil), st.Dropped)
 			waitUntil(t, "counts of the voter", func() bool {
