@@ -29,10 +29,14 @@ type Report struct {
 	Probes     int               `json:"probes"`
 	StallMS    float64           `json:"stall_max_ms"`      // see Result
 	Restarts   int               `json:"unstruck_restarts"` // directors that ended after a heal, such as by their timers
-	Faults     []Result          `json:"faults"`
-	Violations []Violation       `json:"violations"`
-	Kinds      []Summary         `json:"kinds"`
-	Lanes      []Lane            `json:"lanes"`
+	// ObserversCPU and ClusterCPU are processors used, on average: by the observers
+	// and by all else, such as ZooKeeper and the directors.
+	ObserversCPU float64     `json:"observers_processors"`
+	ClusterCPU   float64     `json:"cluster_processors"`
+	Faults       []Result    `json:"faults"`
+	Violations   []Violation `json:"violations"`
+	Kinds        []Summary   `json:"kinds"`
+	Lanes        []Lane      `json:"lanes"`
 }
 
 // Result is what became of one fault.

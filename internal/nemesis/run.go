@@ -97,7 +97,12 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	}
 	s, err := newSite(ctx, o)
 	if s != nil {
-		defer func() { err = errors.Join(err, s.Close()) }()
+		defer func() {
+			err = errors.Join(err, s.Close())
+			if report != nil {
+				report.processors()
+			}
+		}()
 	}
 	if err != nil {
 		return nil, err
@@ -233,6 +238,18 @@ func (r *run) command(numbers []int) []string {
 		kernel = "uml"
 	}
 	return []string{"ZKLVS_KERNEL=" + kernel, "make nemesis-run", "NEMESIS='" + strings.Join(words, " ") + "'"}
+}
+
+// processors notes what the run cost, once all processes have ended.
+func (r *Report) processors() {
+	var own, others unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &own) != nil || unix.Getrusage(unix.RUSAGE_CHILDREN, &others) != nil {
+		return
+	}
+	share := func(u unix.Rusage) float64 {
+		return float64((u.Utime.Nano()+u.Stime.Nano())/int64(time.Millisecond)) / 1000 / r.Seconds
+	}
+	r.ObserversCPU, r.ClusterCPU = share(own), share(others)
 }
 
 // finish completes the report.

@@ -120,7 +120,7 @@ func (x *suffering) recover(ctx context.Context) error {
 	defer cancel()
 	if zooKeeper {
 		if err := x.site.quorum(wait); err != nil {
-			return err
+			return x.notWell("", "ZooKeeper has no quorum again", err)
 		}
 		x.base = boottime.Now()
 	}
@@ -133,15 +133,22 @@ func (x *suffering) recover(ctx context.Context) error {
 	defer stopMending()
 	for i := range x.site.groups {
 		if err := x.returned(limit, i); err != nil {
-			x.violate(Violation{Group: x.site.groups[i].name, Text: "the client is not served again: " + err.Error(), From: x.at(x.base), Until: x.at(boottime.Now())})
-			return err
+			return x.notWell(x.site.groups[i].name, "the client is not served again", err)
 		}
 	}
 	if err := lab.WaitUntil(limit, "all is well", func() error { return x.site.settled(limit) }); err != nil {
-		x.violate(Violation{Text: "the cluster does not get well: " + err.Error(), From: x.at(x.base), Until: x.at(boottime.Now())})
-		return err
+		return x.notWell("", "a director is not in its place", err)
 	}
 	return nil
+}
+
+// ErrNotWell ends a run: the cluster does not get well after a fault, and others
+// would say nothing. It is among the violations too.
+var ErrNotWell = errors.New("the cluster does not get well")
+
+func (x *suffering) notWell(group, what string, err error) error {
+	x.violate(Violation{Group: group, Text: fmt.Sprintf("%s: %v", what, err), From: x.at(x.base), Until: x.at(boottime.Now())})
+	return fmt.Errorf("%w: %s: %w", ErrNotWell, what, err)
 }
 
 // keepMending starts what ends after the heal, and notes it. The returned function

@@ -35,10 +35,11 @@ func (r *Report) Markdown() string {
 	fmt.Fprintf(&b, `Three directors, three ZooKeeper servers, %s; zklvs %s, Linux %s, %s. Lease %.0f ms, W %.0f ms.
 %d faults in %.0f s, %d ARP requests (one in 5 ms for each VIP), %d HTTP requests (one in %.0f ms through each VIP), %d of them answered.
 The observers themselves stood still for at most %.0f ms; %d times a director ended that no fault had struck.
+They used %.2f processors, the cluster %.2f.
 **%s**
 
 `, what, r.Version, r.Kernel, r.Date, r.LeaseMS, r.WaitMS, len(r.Faults), r.Seconds, r.Probes, r.Requests, r.IntervalMS, r.Answered,
-		r.StallMS, r.Restarts, r.verdict())
+		r.StallMS, r.Restarts, r.ObserversCPU, r.ClusterCPU, r.verdict())
 	b.WriteString("An outage (out) is the longest pause between two answered requests of the group that suffered more, from a fault's begin until all is well again. ")
 	fmt.Fprintf(&b, "A return is how long after the heal (of ZooKeeper's servers: after the quorum) both VIPs were served; it may take %.0f ms, and %.0f ms where a record was deleted.\n\n",
 		r.BoundMS, r.LostMS)
