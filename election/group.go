@@ -60,11 +60,12 @@ type group struct {
 	hold       hold
 	missed     map[string]time.Duration // voters without a lock, and since when
 
-	view           view
-	nextObserve    time.Duration
-	votersLookedAt bool          // the list was read in this holding, after the last attempt to write it
-	nextVoters     time.Duration // when to read the list of voters too
-	lookAgain      bool          // the outcome of the last Txn is unknown: observe before anything else
+	view        view
+	nextObserve time.Duration
+	votersRead  bool          // the list was read in this holding, after the last attempt to write it
+	votersDue   bool          // something was seen since the list was compared with what it should be
+	nextVoters  time.Duration // when to read the list of voters too
+	lookAgain   bool          // the outcome of the last Txn is unknown: observe before anything else
 
 	backoffUntil time.Duration
 	strays       []uint64        // random numbers of own locks not in use
@@ -106,9 +107,9 @@ func (g *group) mustLetGo() string {
 }
 
 func (g *group) configure(now time.Duration, c GroupConfig) {
-	was := g.cfg.Ineligible
+	was := g.cfg
 	g.cfg = c
-	if was != c.Ineligible {
+	if was.Ineligible != c.Ineligible || was.Hold != c.Hold {
 		g.nextObserve = now
 	}
 	if g.phase == PhaseHolding {

@@ -1,8 +1,8 @@
 package election
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -53,7 +53,6 @@ type hold struct {
 	openBefore   bool
 
 	next time.Duration // when to ask, at the earliest
-	told string
 }
 
 // promiser is a voter, and what it was asked and promised.
@@ -63,6 +62,8 @@ type promiser struct {
 	// since is when the newest question that it promised to was sent; -1 while
 	// there is none.
 	since time.Duration
+	// refusal is what it said last instead of promising.
+	refusal string
 }
 
 type sentQuestion struct {
@@ -156,9 +157,13 @@ func (g *group) answered(now time.Duration, from Voter, number uint64, a Answer)
 		return
 	}
 	if !a.Promised {
-		g.tellHold(fmt.Sprintf("%s does not promise: %s", from.Node, a.Reason))
+		if v.refusal != a.Reason { // once, not at every question
+			g.m.note(Note{Group: g.name, Text: "a voter does not promise", Reason: from.Node + ": " + a.Reason, Trouble: true})
+		}
+		v.refusal = a.Reason
 		return
 	}
+	v.refusal = ""
 	v.since = max(v.since, v.sent[j].at)
 	v.sent = v.sent[j+1:]
 	if since, all := g.promisedSince(); all {
@@ -185,10 +190,13 @@ func (g *group) promisedSince() (since time.Duration, all bool) {
 	return since, since != Never
 }
 
-// tellHold reports why the group cannot be held without ZooKeeper, once.
-func (g *group) tellHold(reason string) {
-	if g.hold.told != reason {
-		g.m.note(Note{Group: g.name, Text: "a voter refused", Reason: reason, Trouble: true})
+// refusals says who does not promise, and why; "" if nobody refused.
+func (h *hold) refusals() string {
+	var all []string
+	for _, v := range h.voters {
+		if v.refusal != "" {
+			all = append(all, v.Node+" refuses: "+v.refusal)
+		}
 	}
-	g.hold.told = reason
+	return strings.Join(all, "; ")
 }

@@ -184,8 +184,9 @@ func (g *group) observe(now time.Duration, withQueueVersion bool) bool {
 		}
 		if request.WithVoters {
 			g.view.lookVoters(r.Observation)
-			g.nextVoters, g.votersLookedAt = at+idleObserve, g.phase == PhaseHolding && g.epoch == epoch
+			g.nextVoters, g.votersRead = at+idleObserve, g.phase == PhaseHolding && g.epoch == epoch
 		}
+		g.votersDue = true
 		g.observed(at, r.Observation, withQueueVersion)
 	})
 	return true

@@ -76,6 +76,8 @@ func (g *group) onLoss(now time.Duration) string {
 	switch {
 	case !g.cfg.Hold:
 		return "fence"
+	case g.view.votersProblem != "":
+		return "fence: " + g.view.votersProblem
 	case len(g.view.voters.Voters) == 0:
 		return "fence: no other director could promise not to acquire"
 	case g.phase != PhaseHolding:
@@ -86,8 +88,8 @@ func (g *group) onLoss(now time.Duration) string {
 	if _, all := g.promisedSince(); all && g.askAt() <= now {
 		return fmt.Sprintf("hold: %d voters promise", len(g.hold.voters)-1)
 	}
-	if g.hold.told != "" && g.askAt() <= now {
-		return "hold: " + g.hold.told
+	if refusals := g.hold.refusals(); refusals != "" && g.askAt() <= now {
+		return "hold: " + refusals
 	}
 	return "hold"
 }

@@ -143,13 +143,17 @@ func (g *group) longGone(now time.Duration, v Voter) bool {
 // wantVoters lets the holder write the list where it is not as it should be. The
 // write is a renewal too: the wait of whoever is added begins with it.
 func (g *group) wantVoters(now time.Duration) bool {
-	if g.phase != PhaseHolding || g.deadline == 0 || g.lookAgain || !g.votersLookedAt {
+	if g.phase != PhaseHolding || g.deadline == 0 || g.lookAgain || !g.votersRead || !g.votersDue {
 		return false
 	}
+	g.votersDue = false
 	v := &g.view
+	if v.votersProblem != "" { // perhaps a newer version's: not to be destroyed
+		g.m.note(Note{Group: g.name, Text: "the list of voters is left as it is", Reason: v.votersProblem, Trouble: true})
+		return false
+	}
 	want := g.votersWanted(now)
-	asIs := v.votersExist && v.votersProblem == "" && want.equal(v.voters)
-	if asIs && (g.hold.written || len(want.Voters) == 0) {
+	if v.votersExist && want.equal(v.voters) && (g.hold.written || len(want.Voters) == 0) {
 		return false
 	}
 	g.hold.attempt(want)
@@ -158,7 +162,7 @@ func (g *group) wantVoters(now time.Duration) bool {
 		op = Op{Kind: OpCreate, Key: op.Key, Data: op.Data}
 	}
 	g.nextRenew = now + g.m.cfg.Timing.Renew
-	g.votersLookedAt = false
+	g.votersRead = false
 	holding := g.holding()
 	g.m.send(now, Request{Txn: append(g.renewal(), op)}, func(at time.Duration, r Reply) {
 		if g.phase != PhaseHolding || g.holding() != holding {
