@@ -200,7 +200,7 @@ func (k *holding) live(away time.Duration, served func()) {
 	if bound := spec.DefaultCluster().Lease + late; last-killed > bound {
 		k.Errorf("somebody answered %v after the death of a voter, want at most %v", last-killed, bound)
 	}
-	k.recover(w, victim)
+	k.recover(w)
 }
 
 // survive takes ZooKeeper away and brings it back: the holding outlives it, and
@@ -217,7 +217,7 @@ func (k *holding) survive(w *witness, away time.Duration, served func()) {
 	defer cancel()
 	k.must(k.ZooKeeper.WaitReady(ctx))
 	// An expired session would be known by now, and its lock gone.
-	k.waitTime(boottime.Now() + 2*spec.DefaultLocal().ZooKeeper.SessionTimeout)
+	k.waitTime(boottime.Now() + spec.DefaultLocal().ZooKeeper.SessionTimeout + 2*time.Second)
 	k.Logf("ZooKeeper was killed, and started again after %v", away)
 	k.onlyHolder(w, begun)
 	served()
@@ -246,13 +246,18 @@ func (k *holding) epoch() uint64 {
 	return s.Groups[0].Epoch
 }
 
-// recover starts ZooKeeper and the killed director again.
-func (k *holding) recover(w *witness, victim string) {
+// recover starts ZooKeeper again, the killed director, and the holder where its
+// own timer has killed it: on a busy machine it may be late to step down.
+func (k *holding) recover(w *witness) {
 	k.Helper()
 	k.zookeeper((*lab.Ensemble).Start)
 	heir := k.waitAnyHolder()
 	w.waitAnswered(k.Lab.Host(heir), 5)
-	k.must(k.StartDirector(victim))
+	for _, name := range k.Directors() {
+		if !k.Director(name).Running() {
+			k.must(k.StartDirector(name))
+		}
+	}
 	earlier := k.holder
 	k.settle()
 	w.stop()
@@ -277,22 +282,26 @@ func (k *holding) waitTime(at time.Duration) {
 	}))
 }
 
-// onlyHolder wants answers of the holder, and of nobody else, without a gap.
+// onlyHolder wants answers of the holder, and of nobody else. On a busy machine
+// the witness stands still too: it is its requests that must not go unanswered.
 func (k *holding) onlyHolder(w *witness, since time.Duration) {
 	k.Helper()
-	last, gap := since, time.Duration(0)
+	const lost = 10 // requests in a row, 200 ms
 	answers := w.Answers(since)
+	if len(answers) == 0 {
+		k.Fatalf("nobody answered\n%s", w.BoundText())
+	}
+	last, worst, gap := answers[0], 0, time.Duration(0)
 	for _, a := range answers {
 		if h := w.HostOf(a.MAC); h != k.Lab.Host(k.holder) {
-			k.Fatalf("%v answered\n%s", h, w.BoundText())
+			k.Fatalf("%s answered, which is not %s\n%s", a.MAC, k.holder, w.BoundText())
 		}
-		gap = max(gap, a.Asked-last)
-		last = a.Asked
+		worst, gap = max(worst, int(a.Request)-int(last.Request)-1), max(gap, a.Asked-last.Asked)
+		last = a
 	}
-	gap = max(gap, boottime.Now()-last)
-	k.Logf("%d answers, all of %s, the longest time without one %v", len(answers), k.holder, gap)
-	if gap > time.Second {
-		k.Errorf("no answer for %v\n%s", gap, w.BoundText())
+	k.Logf("%d answers, all of %s; at most %d requests in a row without one, %v", len(answers), k.holder, worst, gap)
+	if worst > lost || len(w.Sent(last.Asked)) > lost {
+		k.Errorf("%d requests in a row were not answered, or the last %d\n%s", worst, len(w.Sent(last.Asked)), w.BoundText())
 	}
 }
 
