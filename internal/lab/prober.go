@@ -45,6 +45,8 @@ type question interface {
 	// frame is an Ethernet frame that asks. The card's address is that of the
 	// frame, so that the switch learns nothing wrong.
 	frame(card net.HardwareAddr, number uint32) []byte
+	// fields are what distinguishes the frames that read may take; others are not heard.
+	fields() []field
 	// read reports whether an Ethernet frame claims the address.
 	read(frame []byte) (claim, bool)
 }
@@ -97,6 +99,11 @@ func newProber(h *Host, nic string, vip netip.Addr, q question, interval time.Du
 		p.card, err = net.InterfaceByName(nic)
 		if err == nil {
 			p.fd, err = openPackets(p.card.Index, q.ethertype())
+		}
+		if err == nil {
+			if err = attachFilter(p.fd, q.fields()); err != nil {
+				unix.Close(p.fd)
+			}
 		}
 		return err
 	})
