@@ -230,7 +230,7 @@ func (g *group) extend(now, sent time.Duration) {
 		return
 	}
 	first := g.deadline == 0
-	g.deadline = deadline
+	g.deadline, g.hold.going = deadline, false
 	g.m.out = append(g.m.out, Grant{Holding: g.holding(), Deadline: deadline, Version: g.version, First: first})
 }
 

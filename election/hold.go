@@ -53,6 +53,9 @@ type hold struct {
 	openBefore   bool
 
 	next time.Duration // when to ask, at the earliest
+	// going tells that the last extension came from promises: they are then asked
+	// for as often as a renewal would be sent.
+	going bool
 }
 
 // promiser is a voter, and what it was asked and promised.
@@ -111,22 +114,31 @@ func (h *hold) confirmed(list Voters) {
 // possible reports whether promises could keep the holding.
 func (h *hold) possible() bool { return h.written && !h.open && len(h.voters) > 1 }
 
-// askAt returns when the voters are to be asked, Never if not.
+// askAt returns when the voters are to be asked, Never if not: when half a lease
+// has passed without a renewal, and then as often as renewals are sent.
 func (g *group) askAt() time.Duration {
 	if g.phase != PhaseHolding || g.deadline == 0 || !g.cfg.Hold || !g.hold.possible() {
 		return Never
 	}
-	return max(g.deadline-g.lease/2, g.hold.next)
+	return max(g.deadline-g.lease+g.askAfter(), g.hold.next)
 }
 
-// ask asks those voters whose promise is older than half a lease.
+// askAfter is how old a promise, or a renewal, is when it is asked for anew.
+func (g *group) askAfter() time.Duration {
+	if g.hold.going {
+		return g.m.cfg.Timing.Renew
+	}
+	return g.lease / 2
+}
+
+// ask asks those voters whose promise is due.
 func (g *group) ask(now time.Duration) {
 	if now < g.askAt() {
 		return
 	}
 	g.hold.next = now + g.m.cfg.Timing.Renew/2
 	for _, a := range g.hold.voters {
-		if a.same(g.m.self()) || a.since >= 0 && now < a.since+g.lease/2 {
+		if a.same(g.m.self()) || a.since >= 0 && now < a.since+g.askAfter() {
 			continue
 		}
 		g.m.questions++
@@ -167,7 +179,9 @@ func (g *group) answered(now time.Duration, from Voter, number uint64, a Answer)
 	v.since = max(v.since, v.sent[j].at)
 	v.sent = v.sent[j+1:]
 	if since, all := g.promisedSince(); all {
+		was := g.deadline
 		g.extend(now, since)
+		g.hold.going = g.hold.going || g.deadline != was
 	}
 }
 

@@ -85,11 +85,11 @@ func (g *group) onLoss(now time.Duration) string {
 	case !g.hold.possible():
 		return "fence: the list of voters is not written yet"
 	}
-	if _, all := g.promisedSince(); all && g.askAt() <= now {
-		return fmt.Sprintf("hold: %d voters promise", len(g.hold.voters)-1)
-	}
-	if refusals := g.hold.refusals(); refusals != "" && g.askAt() <= now {
+	if refusals := g.hold.refusals(); refusals != "" {
 		return "hold: " + refusals
+	}
+	if g.hold.going {
+		return fmt.Sprintf("hold: without ZooKeeper now, %d voters promise", len(g.hold.voters)-1)
 	}
 	return "hold"
 }
