@@ -47,7 +47,9 @@ func (r *run) suffer(ctx context.Context, f Fault) error {
 	stopWatching()
 	watched.Wait()
 	x.judge()
-	x.conclude()
+	if ctx.Err() == nil { // one that was cut short says nothing of availability
+		x.conclude()
+	}
 	return err
 }
 

@@ -66,6 +66,9 @@ They used %.2f processors, the cluster %.2f.
 }
 
 func (r *Report) verdict() string {
+	if len(r.Faults)+len(r.Violations) == 0 {
+		return "No fault was played to its end."
+	}
 	if len(r.Violations) == 0 {
 		return "Never two answered for a VIP, and the service always returned in time."
 	}
