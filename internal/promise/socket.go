@@ -74,7 +74,7 @@ func explain(listen string, err error) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		remedy = "another program has this port: stop it (`ss -ulpn` names it), or set another port in promise.listen on this host"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		remedy = "no interface has this address: set promise.listen to one of this host, or leave the host out to listen on all"
+		remedy = "no interface has this address: set promise.listen to one of this host"
 	case errors.Is(err, unix.EACCES):
 		remedy = "set a port of 1024 or above in promise.listen"
 	}
