@@ -65,6 +65,7 @@ type group struct {
 	votersRead  bool          // the list was read in this holding, after the last attempt to write it
 	votersDue   bool          // something was seen since the list was compared with what it should be
 	nextVoters  time.Duration // when to read the list of voters too
+	votersRetry time.Duration // when an observation may be made for its sake, at the earliest
 	lookAgain   bool          // the outcome of the last Txn is unknown: observe before anything else
 
 	backoffUntil time.Duration
@@ -74,6 +75,7 @@ type group struct {
 	better       LockName        // the standby of higher priority, and since when it is there
 	betterSince  time.Duration
 	maxEpoch     uint64
+	absent       bool   // the group's znode does not exist
 	told         string // last trouble told, so that it is told once
 }
 
@@ -236,7 +238,7 @@ func (g *group) extend(now, sent time.Duration) {
 
 // moments returns the times at which time has to act on this group.
 func (g *group) moments() []time.Duration {
-	at := []time.Duration{g.nextObserve}
+	at := []time.Duration{g.nextObserve, g.votersAt()}
 	switch g.phase {
 	case PhaseHolding:
 		at = append(at, g.nextRenew, g.preemptAt(), g.deadline-StepDown, g.askAt())

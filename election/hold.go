@@ -152,7 +152,11 @@ func (g *group) ask(now time.Duration) {
 
 // Answered hands in a voter's answer to a question of this machine.
 func (m *Machine) Answered(now time.Duration, from Voter, q Question, a Answer) []Action {
-	if g := m.byName[q.Group]; g != nil && g.phase == PhaseHolding && q.Lock == g.lock.String() && q.Epoch == g.epoch {
+	g := m.byName[q.Group]
+	if g != nil {
+		g.expire(now) // a lease that has ended is lengthened by no promise
+	}
+	if g != nil && g.phase == PhaseHolding && q.Lock == g.lock.String() && q.Epoch == g.epoch {
 		g.answered(now, from, q.Number, a)
 	}
 	return m.advance(now)

@@ -76,15 +76,16 @@ func (g *group) retryLater(now time.Duration, r Reply) {
 	}
 }
 
-// restoreQueue creates the parent of the locks where somebody deleted it below
-// an existing record. It holds no state that safety rests on.
+// restoreQueue creates the parent of the locks where somebody deleted it. It holds
+// no state that safety rests on: where the record is gone too it is a missing one.
 func (g *group) restoreQueue(now time.Duration) bool {
-	if !g.view.exists {
-		g.tell("the group is not in ZooKeeper", "neither queue nor record exist; run `zklvs apply` with the group's document")
-		return false
-	}
-	g.m.send(now, Request{Txn: []Op{{Kind: OpCreate, Key: g.key(NodeQueue, "")}}},
-		func(at time.Duration, r Reply) { g.retryLater(at, r) })
+	g.m.send(now, Request{Txn: []Op{{Kind: OpCreate, Key: g.key(NodeQueue, "")}}}, func(at time.Duration, r Reply) {
+		g.retryLater(at, r)
+		if r.Outcome == OutcomeConflict && r.Code == CodeNoNode { // nor does its parent
+			g.absent, g.nextObserve = true, at+idleObserve
+			g.tell(g.troubleSeen())
+		}
+	})
 	return true
 }
 
@@ -167,7 +168,7 @@ func (g *group) dropStray(now time.Duration) bool {
 
 // wantObserve reads the group when it is time to.
 func (g *group) wantObserve(now time.Duration) bool {
-	if now < g.nextObserve {
+	if now < min(g.nextObserve, g.votersAt()) {
 		return false
 	}
 	return g.observe(now, false)
@@ -175,21 +176,30 @@ func (g *group) wantObserve(now time.Duration) bool {
 
 func (g *group) observe(now time.Duration, withQueueVersion bool) bool {
 	g.nextObserve = now + g.interval()
-	request := Request{Observe: g.name, WithQueueVersion: withQueueVersion, WithVoters: now >= g.nextVoters}
+	request := Request{Observe: g.name, WithQueueVersion: withQueueVersion, WithVoters: now >= min(g.nextVoters, g.votersAt())}
 	epoch := g.epoch
 	g.m.send(now, request, func(at time.Duration, r Reply) {
+		g.votersRetry = at + g.interval()
 		if r.Outcome != OutcomeOK {
-			g.nextObserve = at + g.interval()
+			g.nextObserve, g.nextVoters = at+g.interval(), at
 			return
 		}
 		if request.WithVoters {
-			g.view.lookVoters(r.Observation)
 			g.nextVoters, g.votersRead = at+idleObserve, g.phase == PhaseHolding && g.epoch == epoch
 		}
 		g.votersDue = true
-		g.observed(at, r.Observation, withQueueVersion)
+		g.observed(at, r.Observation, request)
 	})
 	return true
+}
+
+// votersAt returns when a waiter reads the list of voters in order to acquire:
+// when the holder has been silent for longer than it should be.
+func (g *group) votersAt() time.Duration {
+	if g.phase != PhaseWaiting || g.view.votersRead || !g.view.situation.needsVote() {
+		return Never
+	}
+	return max(g.view.since+2*g.m.cfg.Timing.Renew, g.votersRetry)
 }
 
 // interval is how often to look without a hint: a standby follows the holder's
@@ -202,11 +212,14 @@ func (g *group) interval() time.Duration {
 }
 
 // observed takes in what was read.
-func (g *group) observed(now time.Duration, o Observation, withQueueVersion bool) {
-	if !g.view.look(now, o, withQueueVersion) {
+func (g *group) observed(now time.Duration, o Observation, request Request) {
+	if !g.view.look(now, o, request.WithQueueVersion) {
 		g.tell("ignoring a record older than one already seen",
 			"ZooKeeper went back in time (restored from a backup?): restart this director when it is sane")
 		return
+	}
+	if request.WithVoters {
+		g.view.lookVoters(o)
 	}
 	g.lookAgain = false
 	g.maxEpoch = max(g.maxEpoch, g.view.record.Epoch)
@@ -228,13 +241,14 @@ func (g *group) observed(now time.Duration, o Observation, withQueueVersion bool
 
 func (g *group) troubleSeen() (text, reason string) {
 	r := &g.view.record
+	g.absent = g.absent && !g.view.queue && !g.view.exists
 	switch {
+	case g.absent:
+		return "the group is not in ZooKeeper", "its znode does not exist; run `zklvs apply` with the group's document"
 	case g.view.problem != "":
 		return "not acquiring: the record is not understood", g.view.problem
 	case g.phase != PhaseHolding && r.State == StateHolding && r.Node == g.m.cfg.Node && r.elsewhere(g.m.cfg.Host):
 		return "another machine holds under this director's node name", fmt.Sprintf("machine-id %s; give each director its own `node`", r.MachineID)
-	case !g.view.queue && !g.view.exists && g.ineligible() == "":
-		return "the group is not in ZooKeeper", "neither queue nor record exist; run `zklvs apply` with the group's document"
 	}
 	return "", ""
 }

@@ -103,6 +103,13 @@ func holderRules() []rule {
 			b.answer("third", false)
 			b.run(3 * time.Second)
 		}},
+		{"hold: an answer after D-200 ms does not extend", func(b *bench) {
+			away(b)
+			b.run(1600 * time.Millisecond)
+			b.answer("other", true)
+			b.now += 1200 * time.Millisecond // frozen
+			b.answer("third", true)
+		}},
 		{"hold: back with the same session, nothing is asked any more", func(b *bench) {
 			away(b)
 			b.run(1600 * time.Millisecond)
@@ -225,6 +232,20 @@ func voterRules() []rule {
 			b.run(3 * time.Second)
 			b.stale = true
 			b.list("other", "third")
+			b.run(10 * time.Second)
+		}},
+		{"voters: a list that was read before the last renewal does not count", func(b *bench) {
+			b.cfg.Timing = election.Timing{Lease: time.Second, Renew: 160 * time.Millisecond, Drift: 0.1}
+			b.apply(true)
+			lock := b.queue("other", 100)
+			b.set(election.Record{Format: 1, State: election.StateHolding, Epoch: 4, Node: "other", Lock: lock, LeaseMS: 1000})
+			b.start()
+			b.run(20 * time.Millisecond)
+			b.dropVoters()
+			b.logf("the holder makes it anew: other, third; the version is as before")
+			list := election.Voters{Format: election.VotersFormat, Voters: []election.Voter{{Node: "other", MachineID: "other"}, {Node: "third", MachineID: "third"}}}
+			b.must(election.Op{Kind: election.OpCreate, Key: election.Key{Group: "web", Kind: election.NodeVoters}, Data: list.Encode()})
+			b.touch(lock)
 			b.run(10 * time.Second)
 		}},
 		{"voters: no list, nobody takes without a receipt", func(b *bench) {

@@ -28,7 +28,11 @@ type view struct {
 
 	locks []waiter // parsed, by sequence
 
-	votersExist   bool // the list of voters was read, and is there
+	// votersRead tells that the list of voters was read after the situation was
+	// first seen. An older one does not count: every write of the list is a renewal,
+	// which would have changed the situation.
+	votersRead    bool
+	votersExist   bool // it is there
 	voters        Voters
 	votersProblem string // why it is not understood
 	votersVersion int32
@@ -89,14 +93,14 @@ func (v *view) look(now time.Duration, o Observation, withQueueVersion bool) boo
 	v.named, v.namedVersion = o.NamedExists, o.NamedVersion
 	v.locks = parseWaiters(o.Locks)
 	if s := v.situationNow(); s != v.situation {
-		v.situation, v.since = s, now
+		v.situation, v.since, v.votersRead = s, now, false
 	}
 	return true
 }
 
-// lookVoters takes in the list of voters. An old one does no harm: an acquisition
-// checks its version.
+// lookVoters takes in the list of voters, which an observation reads last.
 func (v *view) lookVoters(o Observation) {
+	v.votersRead = true
 	v.votersExist, v.voters, v.votersProblem, v.votersVersion = o.VotersExist, Voters{}, "", o.VotersVersion
 	if !o.VotersExist {
 		return
@@ -111,7 +115,7 @@ func (v *view) lookVoters(o Observation) {
 
 // mayTake reports whether a director may acquire without a receipt.
 func (v *view) mayTake(one Voter) bool {
-	return v.votersExist && v.votersProblem == "" && v.voters.mayTake(one)
+	return v.votersRead && v.votersExist && v.votersProblem == "" && v.voters.mayTake(one)
 }
 
 // decode reads the record unless it is the one that was read before.

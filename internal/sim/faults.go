@@ -161,7 +161,11 @@ func faultGroup(d *dice, h *host, group string) {
 		return
 	}
 	h.s.forget(group)
-	h.s.store.Remove(func(n lockservice.Node) bool { return n.Group == group && n.Kind != election.NodeVoters })
+	if d.intN(2) == 0 { // all that is in it
+		h.s.store.Remove(func(n lockservice.Node) bool { return n.Group == group && n.Kind != election.NodeVoters })
+		return
+	}
+	h.s.store.RemoveGroup(group)
 	h.s.after(d.upTo(3*time.Second), func() {
 		h.s.store.Apply(group, election.NewRecord(false, time.Unix(0, 0)))
 	})

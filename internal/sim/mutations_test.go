@@ -81,8 +81,6 @@ var mutants = []mutant{
 		"\t\tif a.since < 0 {\n\t\t\treturn 0, false\n\t\t}\n", "\t\tif a.since < 0 {\n\t\t\tcontinue\n\t\t}\n", "one answers"},
 	{"hold: who is not in the list acquires", "election/acquire.go",
 		"if v.situation.needsVote() && !v.mayTake(g.m.self()) {", "if false {", "one answers"},
-	{"hold: the list is read and not checked", "election/acquire.go",
-		"if v.situation.needsVote() {", "if false {", "one answers"},
 	{"hold: the voters are forgotten with the record", "election/view.go",
 		" || s.kind == situationUnknown", "", "one answers"},
 	{"hold: the list is written without a renewal", "election/voters.go",

@@ -22,6 +22,7 @@ type group struct {
 	queue, record *node
 	locks         []*node // shared between trees: cloned before a change
 	voters        *node   // outlives the rest
+	there         bool    // the group's own znode, without which no queue can be made
 }
 
 type node struct {
@@ -101,13 +102,16 @@ func (g *group) put(k election.Key, n *node) {
 // Apply creates a group as `zklvs apply` does: not at all where any of it exists,
 // and its list of voters only where it never was.
 func (s *Service) Apply(name string, r election.Record) {
-	if g := s.latest().group(name); g == nil || g.voters == nil && g.queue == nil {
+	if g := s.latest().group(name); g == nil || g.voters == nil && !g.there {
 		s.Commit(0, []election.Op{{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeVoters}, Data: election.NewVoters().Encode()}})
 	}
-	s.Commit(0, []election.Op{
-		{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeQueue}},
-		{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeRecord}, Data: r.Encode()},
-	})
+	if g := s.latest().group(name); !g.there {
+		s.edit(func(g *group) { g.there = g.there || g.name == name })
+		s.Commit(0, []election.Op{
+			{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeQueue}},
+			{Kind: election.OpCreate, Key: election.Key{Group: name, Kind: election.NodeRecord}, Data: r.Encode()},
+		})
+	}
 }
 
 // Commit does a transaction of a session at one instant.
@@ -154,6 +158,9 @@ func (s *Service) do(g *group, zxid int64, session uint64, op election.Op, reply
 }
 
 func (s *Service) create(g *group, zxid int64, session uint64, op election.Op, reply *election.Reply) election.Code {
+	if op.Key.Kind == election.NodeQueue && !g.there {
+		return election.CodeNoNode
+	}
 	n := &node{data: op.Data, created: zxid, changed: zxid}
 	if op.Kind == election.OpCreateLock {
 		if g.queue == nil {
@@ -201,9 +208,7 @@ func (s *Service) Expire(session uint64) {
 
 // Remove deletes nodes by hand, all at one instant. With a queue go its locks.
 func (s *Service) Remove(match func(Node) bool) {
-	next := slices.Clone(s.latest())
-	for i := range next {
-		g := &next[i]
+	s.edit(func(g *group) {
 		key := func(kind election.NodeKind) election.Key { return election.Key{Group: g.name, Kind: kind} }
 		gone := func(n *node) bool {
 			k := key(election.NodeLock)
@@ -222,6 +227,24 @@ func (s *Service) Remove(match func(Node) bool) {
 		if g.queue != nil && match(Node{Key: key(election.NodeQueue)}) {
 			g.queue, g.locks = nil, nil
 		}
+	})
+}
+
+// RemoveGroup deletes a group by hand with everything in it; its list of voters
+// stands elsewhere.
+func (s *Service) RemoveGroup(name string) {
+	s.edit(func(g *group) {
+		if g.name == name {
+			g.queue, g.record, g.locks, g.there = nil, nil, nil, false
+		}
+	})
+}
+
+// edit makes a new state in which groups are changed.
+func (s *Service) edit(change func(g *group)) {
+	next := slices.Clone(s.latest())
+	for i := range next {
+		change(&next[i])
 	}
 	s.trees = append(s.trees, next)
 }
