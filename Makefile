@@ -36,6 +36,7 @@ NEMESIS_RUN = mkdir -p '$(1)' && ZKLVS_OUT='$(abspath $(1))' '$(WITH_IPVS)' '$(a
 # A lease of 1 s needs the machine's own processors: in user-mode Linux three JVMs and all else share one.
 nemesis: deps build ## break a cluster in 120 ways, and again with IPVS; reports in docs/nemesis
 	@export ZKLVS_KERNEL=host; $(call NEMESIS_RUN,docs/nemesis,--lease 1s)
+	@export ZKLVS_KERNEL=host; $(call NEMESIS_RUN,docs/nemesis/outage,--lease 1s) --kinds zk-outage,zk-outage-death --faults 2
 	@$(call NEMESIS_RUN,docs/nemesis/ipvs,--lease 3s --request-interval 50ms)
 
 nemesis-run: deps build ## one such run: ZKLVS_KERNEL=host REPORT=DIR NEMESIS='--seed 2 --only 17'

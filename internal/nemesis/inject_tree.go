@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	gozk "github.com/go-zookeeper/zk"
+
+	"github.com/zklvs/zklvs/internal/lab"
 )
 
 // deleteLocks deletes every lock of a group.
@@ -28,6 +30,21 @@ func (s *site) dropLocks(conn *gozk.Conn, group string) error {
 
 func deleteRecord(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
 	return nil, s.byHand(ctx, func(conn *gozk.Conn) error { return ignoreNoNode(conn.Delete(s.tree.Record(p.group.name), -1)) })
+}
+
+// deleteVoters deletes a group's list of voters, which its holder makes anew. It
+// is healed then, and not before: without list and holder nobody may take.
+func deleteVoters(ctx context.Context, s *site, p struck) (func(context.Context) error, error) {
+	path := s.tree.Voters(p.group.name)
+	heal := func(ctx context.Context) error {
+		return lab.WaitUntil(ctx, "the list of voters is made anew", func() error {
+			return s.byHand(ctx, func(conn *gozk.Conn) error {
+				_, _, err := conn.Get(path)
+				return err
+			})
+		})
+	}
+	return heal, s.byHand(ctx, func(conn *gozk.Conn) error { return ignoreNoNode(conn.Delete(path, -1)) })
 }
 
 // deleteElection deletes a group's queue with all locks; others may create new

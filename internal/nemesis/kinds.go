@@ -63,11 +63,12 @@ var kinds = []kind{
 	{name: "vip-added", about: "the VIP is added by hand on a standby", shortest: 1500 * time.Millisecond, longest: 2 * second, inject: addVIP},
 	{name: "locks-deleted", about: "the locks of a group are deleted by hand", inject: deleteLocks},
 	{name: "record-deleted", about: "the record of a group is deleted by hand", inject: deleteRecord, recordLost: true},
+	{name: "voters-deleted", about: "the list of voters of a group is deleted by hand", inject: deleteVoters, alone: true},
 	{name: "election-deleted", about: "the whole election/ of a group is deleted by hand", inject: deleteElection},
 	{name: "group-deleted", about: "a group's election/, record and znode are deleted by hand; the documents are applied again", shortest: second, longest: second,
 		inject: deleteGroup(true), recordLost: true},
 	{name: "group-emptied", about: "a group's election/ and record are deleted by hand, its znode stays; the documents are applied again", shortest: second, longest: second,
-		inject: deleteGroup(false), recordLost: true, asked: true},
+		inject: deleteGroup(false), recordLost: true},
 	{name: "bad-document", about: "a group's document is made invalid by hand, and put back", shortest: second, longest: 2 * second, inject: spoilDocument},
 
 	{name: "clock-step", about: "the wall clock is stepped by an hour or so", shortest: second, longest: 2 * second, inject: stepClock, missing: needsOwnClock},
