@@ -59,7 +59,7 @@ func (g *group) status(now time.Duration) GroupStatus {
 	if g.phase == PhaseHolding && g.deadline > now {
 		s.Answering, s.LeaseLeft = true, (g.deadline - now).Round(time.Millisecond).String()
 	}
-	s.Voters, s.OnZooKeeperLoss = v.voters.Voters, g.onLoss(now)
+	s.Voters, s.OnZooKeeperLoss = v.voters.Voters, g.onLoss()
 	if now < g.promised {
 		s.PromisedFor = (g.promised - now).Round(time.Millisecond).String()
 	}
@@ -72,7 +72,7 @@ func (g *group) status(now time.Duration) GroupStatus {
 }
 
 // onLoss says what happens to the group when ZooKeeper cannot be reached.
-func (g *group) onLoss(now time.Duration) string {
+func (g *group) onLoss() string {
 	switch {
 	case !g.cfg.Hold:
 		return "fence"
