@@ -128,7 +128,7 @@ func (s *schedule) setUp() {
 	if s.deletions || s.outsider { // the longest lease is waited out first
 		s.storm = 35 * time.Second
 	}
-	s.hold = s.seed>>3&1 == 1
+	s.hold = s.seed>>3&1 == 1 && !s.deletions
 	s.outsider = s.hold && s.seed>>4&7 == 7
 	s.forgets = 500*time.Millisecond + d.upTo(5*time.Second)
 	s.groups = []election.GroupConfig{{Name: "web", Hold: s.hold, Priority: 100, Backoff: 300 * time.Millisecond}}
