@@ -220,17 +220,14 @@ inline unmark(what) {
 	}
 }
 
-/* over: leases that count from a marked moment are over. Whoever held by one fences, at the latest when it is awake. */
+/*
+ * over: leases that count from a marked moment are over. A holder that is awake
+ * fences; one that is asleep has not yet, and a renewal that it sent before may
+ * still commit and give it a new lease. A promise may not.
+ */
 inline over(what) {
 	for (i : 0 .. N - 1) {
-		if
-		:: host[i].d & (what) ->
-			host[i].d = 0;
-#ifndef PROMISE_AFTER_DEADLINE
-			leave(i)
-#endif
-		:: else
-		fi;
+		END(host[i].d, what);
 		for (k : 0 .. N - 1) {
 			EACH(END, i, what)
 		}
@@ -482,6 +479,12 @@ inline stray(theKind, theLock, theVersion, theHolder, theList, theSet) {
 /* That it refuses while its own acquisition is under way is a second wall, left out here. */
 #define REFUSES(w) (host[w].phase > WAITING || NEWEREPOCH(w))
 
+#ifdef PROMISE_AFTER_DEADLINE
+#define MAYEXTEND 1
+#else
+#define MAYEXTEND (h.d != 0)
+#endif
+
 /* allPromised: D counts from the oldest of the newest answered questions. */
 inline allPromised() {
 #ifdef ASK_ONE
@@ -496,7 +499,7 @@ inline allPromised() {
 	}
 #endif
 	if
-	:: x != 0 && POSSIBLE -> HAPPENS(5); extend(x)
+	:: x != 0 && POSSIBLE && MAYEXTEND -> HAPPENS(5); extend(x)
 	:: else
 	fi
 }
