@@ -14,9 +14,9 @@
  * unbounded: renewals, reads, questions, promises, waits, restarts. Whoever is cut
  * off from ZooKeeper is one that the checker does not let take a step there.
  *
- * Each rule that a variant breaks stands beside an #ifdef of that name.
- * LIST_READ_BEFORE and PROMISE_AFTER_DEADLINE are the two that election did not keep
- * when this was written. NO_RESTART leaves the new lives out.
+ * Each rule that a variant breaks stands beside an #ifdef of that name. Three more
+ * switches: SLOW_ANSWERS lets an answer arrive later than it was given, EPOCHS adds
+ * the refusal of who saw a newer epoch, NO_RESTART leaves the new lives out.
  */
 #ifndef N
 #define N 3
@@ -38,6 +38,10 @@
 #endif
 #ifndef W
 #define W 2
+#endif
+#ifdef LIST_READ_BEFORE_UNCHECKED /* two walls at once */
+#define LIST_READ_BEFORE
+#define LIST_NOT_IN_TRANSACTION
 #endif
 #define K 2 /* the most locks of one director */
 #if N > 3 || C > 1 || D > 1 || W > 3
