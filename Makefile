@@ -14,7 +14,7 @@ WITH_IPVS := $(CURDIR)/deploy/kernel/with-ipvs
 KERNEL_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func TestKernel' . | xargs -r -n1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: nemesis nemesis-run help deps build test vet test-unit test-kernel sim model lint fmt demo bench clean
+.PHONY: help deps build demo nemesis nemesis-run test vet test-unit test-kernel sim model bench lint fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ sim: ## play a million schedules of directors and guards, and the mutants that m
 	@ZKLVS_SCHEDULES=$(SCHEDULES) $(GO) test -count=1 -timeout 15m -v -run '^TestSchedules$$' ./internal/sim
 	@ZKLVS_MUTANTS=all $(GO) test -count=1 -timeout 15m -v -run '^TestMutants' ./internal/sim
 
-model: deps ## check the formal model of the election (QUICK=1: smaller bounds, a minute)
+model: deps ## check the formal model of the election (QUICK=1: smaller bounds, two minutes)
 	@docs/model/check $(if $(QUICK),--quick)
 
 bench: deps build ## measure beside keepalived into docs/benchmarks (SECTION=name, RUNS=n), 25 minutes

@@ -108,7 +108,7 @@ func (g *group) begin(now time.Duration, epoch uint64, lease time.Duration, vers
 	g.deadline, g.nextRenew, g.why = 0, now+g.m.cfg.Timing.Renew, ""
 	g.better, g.betterSince = LockName{}, 0
 	g.recorded = lease + g.m.cfg.Timing.Lateness
-	g.hold, g.votersRead, g.missed = hold{}, false, map[string]time.Duration{}
+	g.hold, g.listRead, g.missed = hold{}, false, map[string]time.Duration{}
 	g.nextObserve, g.nextVoters = now, now
 }
 

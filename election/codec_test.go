@@ -214,7 +214,7 @@ func FuzzDecodeVoters(f *testing.F) {
 			return
 		}
 		for _, one := range v.Voters {
-			if !v.mayTake(one) || len(one.Node) > maxNode || len(one.Address) > maxAddress || len(one.MachineID) > maxAddress {
+			if !v.mayTake(one) || len(one.Node) > maxNode || len(one.Address) > maxVoterField || len(one.MachineID) > maxVoterField {
 				t.Fatalf("%s: voter %+v", data, one)
 			}
 		}

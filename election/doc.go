@@ -26,8 +26,9 @@
 //     a record that was deleted and made anew meanwhile.
 //   - An Observe reads, in this order and within one session: the queue's
 //     version (when asked for), the record, the queue's children, the lock that
-//     the record names, the list of voters (when asked for). Reads may be stale, but within a session they never go
-//     back, and they show the session's own writes.
+//     the record names, the list of voters (when asked for). Reads may be
+//     stale, but within a session they never go back, and they show the
+//     session's own writes.
 //   - A lock is ephemeral: it goes when its session expires, at a time that the
 //     director may learn late. Names carry a sequence number given by the
 //     service and are never used twice.

@@ -62,7 +62,7 @@ type group struct {
 
 	view        view
 	nextObserve time.Duration
-	votersRead  bool          // the list was read in this holding, after the last attempt to write it
+	listRead    bool          // the list was read in this holding, after the last attempt to write it
 	votersDue   bool          // something was seen since the list was compared with what it should be
 	nextVoters  time.Duration // when to read the list of voters too
 	votersRetry time.Duration // when an observation may be made for its sake, at the earliest

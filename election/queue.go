@@ -177,17 +177,12 @@ func (g *group) wantObserve(now time.Duration) bool {
 func (g *group) observe(now time.Duration, withQueueVersion bool) bool {
 	g.nextObserve = now + g.interval()
 	request := Request{Observe: g.name, WithQueueVersion: withQueueVersion, WithVoters: now >= min(g.nextVoters, g.votersAt())}
-	epoch := g.epoch
 	g.m.send(now, request, func(at time.Duration, r Reply) {
 		g.votersRetry = at + g.interval()
 		if r.Outcome != OutcomeOK {
 			g.nextObserve, g.nextVoters = at+g.interval(), at
 			return
 		}
-		if request.WithVoters {
-			g.nextVoters, g.votersRead = at+idleObserve, g.phase == PhaseHolding && g.epoch == epoch
-		}
-		g.votersDue = true
 		g.observed(at, r.Observation, request)
 	})
 	return true
@@ -220,8 +215,9 @@ func (g *group) observed(now time.Duration, o Observation, request Request) {
 	}
 	if request.WithVoters {
 		g.view.lookVoters(o)
+		g.nextVoters, g.listRead = now+idleObserve, true
 	}
-	g.lookAgain = false
+	g.votersDue, g.lookAgain = true, false
 	g.maxEpoch = max(g.maxEpoch, g.view.record.Epoch)
 	g.forgetGoneLocks()
 	g.tell(g.troubleSeen())
@@ -245,6 +241,8 @@ func (g *group) troubleSeen() (text, reason string) {
 	switch {
 	case g.absent:
 		return "the group is not in ZooKeeper", "its znode does not exist; run `zklvs apply` with the group's document"
+	case g.phase == PhaseHolding && g.view.votersProblem != "":
+		return "the list of voters is left as it is", g.view.votersProblem
 	case g.view.problem != "":
 		return "not acquiring: the record is not understood", g.view.problem
 	case g.phase != PhaseHolding && r.State == StateHolding && r.Node == g.m.cfg.Node && r.elsewhere(g.m.cfg.Host):

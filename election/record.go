@@ -92,19 +92,28 @@ func (r Record) Encode() []byte {
 // DecodeRecord reads a record strictly: whatever is not understood is an error,
 // and a record with an error is never acted upon.
 func DecodeRecord(data []byte) (Record, error) {
-	if len(data) > maxRecord {
-		return Record{}, fmt.Errorf("record of %d bytes is above the limit of %d", len(data), maxRecord)
-	}
 	var r Record
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return Record{}, fmt.Errorf("record is not understood: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Record{}, errors.New("record is not understood: data after the JSON object")
+	if err := decodeStrict("record", data, &r); err != nil {
+		return Record{}, err
 	}
 	return r, r.validate()
+}
+
+// decodeStrict reads one JSON object of bounded size, without fields that are
+// not known; what is the word for it in errors.
+func decodeStrict(what string, data []byte, into any) error {
+	if len(data) > maxRecord {
+		return fmt.Errorf("%s of %d bytes is above the limit of %d", what, len(data), maxRecord)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s is not understood: %w", what, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s is not understood: data after the JSON object", what)
+	}
+	return nil
 }
 
 func (r Record) validate() error {

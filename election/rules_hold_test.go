@@ -190,6 +190,12 @@ func holderRules() []rule {
 			b.dropVoters()
 			b.run(5 * time.Second)
 		}},
+		{"hold: a list that is not understood is left as it is, and told once", func(b *bench) {
+			holding(b)
+			b.logf("by hand: a list of another format")
+			b.must(election.Op{Kind: election.OpSet, Key: election.Key{Group: "web", Kind: election.NodeVoters}, Version: election.AnyVersion, Data: []byte(`{"format":2}`)})
+			b.run(10 * time.Second)
+		}},
 		{"hold: a list that was written by hand is read again and written", func(b *bench) {
 			holding(b)
 			b.list("stranger")

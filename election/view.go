@@ -51,6 +51,10 @@ type waiter struct {
 	address   string
 }
 
+func (w waiter) voter() Voter {
+	return Voter{Node: w.Node, MachineID: w.machineID, Address: w.address}
+}
+
 // situation is comparable: while it stays equal, the wait goes on.
 type situation struct {
 	kind    situationKind

@@ -1,12 +1,9 @@
 package election
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 )
@@ -17,8 +14,8 @@ const (
 	VotersFormat = 1
 	// maxVoters bounds the list. A director beyond it takes with a receipt only.
 	maxVoters = 32
-	// maxAddress bounds an address, and a machine-id, in bytes.
-	maxAddress = 64
+	// maxVoterField bounds a voter's address and its machine-id, in bytes.
+	maxVoterField = 64
 )
 
 // Voter is a director that may acquire a group without a receipt.
@@ -55,17 +52,9 @@ func (v Voters) Encode() []byte {
 // DecodeVoters reads a list strictly: with an error nobody may take without a
 // receipt.
 func DecodeVoters(data []byte) (Voters, error) {
-	if len(data) > maxRecord {
-		return Voters{}, fmt.Errorf("list of voters of %d bytes is above the limit of %d", len(data), maxRecord)
-	}
 	var v Voters
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&v); err != nil {
-		return Voters{}, fmt.Errorf("list of voters is not understood: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Voters{}, errors.New("list of voters is not understood: data after the JSON object")
+	if err := decodeStrict("list of voters", data, &v); err != nil {
+		return Voters{}, err
 	}
 	if v.Format != VotersFormat {
 		return Voters{}, fmt.Errorf("list of voters of format %d is not understood: expected %d; run one version of zklvs on all directors", v.Format, VotersFormat)
@@ -74,7 +63,7 @@ func DecodeVoters(data []byte) (Voters, error) {
 		return Voters{}, fmt.Errorf("list of %d voters is above the limit of %d", len(v.Voters), maxVoters)
 	}
 	for _, one := range v.Voters {
-		if !isNode(one.Node) || len(one.Node) > maxNode || len(one.MachineID) > maxAddress || len(one.Address) > maxAddress {
+		if !isNode(one.Node) || len(one.Node) > maxNode || len(one.MachineID) > maxVoterField || len(one.Address) > maxVoterField {
 			return Voters{}, fmt.Errorf("voter %.80q at %.80q is not understood: expected a node's name and host:port", one.Node, one.Address)
 		}
 	}
@@ -90,7 +79,7 @@ func (v Voters) equal(o Voters) bool { return slices.Equal(v.Voters, o.Voters) }
 
 // with returns the list with a voter in it, at the address given.
 func (v Voters) with(one Voter) Voters {
-	if one.MachineID == "" || len(one.MachineID) > maxAddress || len(one.Address) > maxAddress {
+	if one.MachineID == "" || len(one.MachineID) > maxVoterField || len(one.Address) > maxVoterField {
 		return v
 	}
 	list := slices.Clone(v.Voters)
@@ -117,7 +106,7 @@ func (g *group) votersWanted(now time.Duration) Voters {
 	}
 	list := g.view.voters.with(g.m.self())
 	for _, w := range g.view.locks {
-		list = list.with(Voter{Node: w.Node, MachineID: w.machineID, Address: w.address})
+		list = list.with(w.voter())
 	}
 	list.Voters = slices.DeleteFunc(slices.Clone(list.Voters), func(v Voter) bool { return g.longGone(now, v) })
 	if len(list.Voters) < 2 { // a lone director has nobody to ask
@@ -128,13 +117,14 @@ func (g *group) votersWanted(now time.Duration) Voters {
 
 // longGone reports whether a voter is to be dropped.
 func (g *group) longGone(now time.Duration, v Voter) bool {
-	if v.same(g.m.self()) || slices.ContainsFunc(g.view.locks, func(w waiter) bool { return w.Node == v.Node && w.machineID == v.MachineID }) {
-		delete(g.missed, v.Node+" "+v.MachineID)
+	key := v.Node + " " + v.MachineID
+	if v.same(g.m.self()) || slices.ContainsFunc(g.view.locks, func(w waiter) bool { return w.voter().same(v) }) {
+		delete(g.missed, key)
 		return false
 	}
-	since, known := g.missed[v.Node+" "+v.MachineID]
+	since, known := g.missed[key]
 	if !known {
-		g.missed[v.Node+" "+v.MachineID] = now
+		g.missed[key] = now
 		return false
 	}
 	return now-since >= g.m.cfg.ForgetVoter
@@ -143,13 +133,12 @@ func (g *group) longGone(now time.Duration, v Voter) bool {
 // wantVoters lets the holder write the list where it is not as it should be. The
 // write is a renewal too: the wait of whoever is added begins with it.
 func (g *group) wantVoters(now time.Duration) bool {
-	if g.phase != PhaseHolding || g.deadline == 0 || g.lookAgain || !g.votersRead || !g.votersDue {
+	if g.phase != PhaseHolding || g.deadline == 0 || g.lookAgain || !g.listRead || !g.votersDue {
 		return false
 	}
 	g.votersDue = false
 	v := &g.view
 	if v.votersProblem != "" { // perhaps a newer version's: not to be destroyed
-		g.m.note(Note{Group: g.name, Text: "the list of voters is left as it is", Reason: v.votersProblem, Trouble: true})
 		return false
 	}
 	want := g.votersWanted(now)
@@ -162,7 +151,7 @@ func (g *group) wantVoters(now time.Duration) bool {
 		op = Op{Kind: OpCreate, Key: op.Key, Data: op.Data}
 	}
 	g.nextRenew = now + g.m.cfg.Timing.Renew
-	g.votersRead = false
+	g.listRead = false
 	holding := g.holding()
 	g.m.send(now, Request{Txn: append(g.renewal(), op)}, func(at time.Duration, r Reply) {
 		if g.phase != PhaseHolding || g.holding() != holding {

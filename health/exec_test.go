@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 // scripts makes a directory of executable scripts that can be trusted.
@@ -60,7 +62,7 @@ func TestExecProberTellsTheExitStatus(t *testing.T) {
 		"missing": "no such file or directory",
 	} {
 		t.Run(script, func(t *testing.T) {
-			leavesNothing(t)
+			leaktest.Check(t)
 			target := execTarget(script)
 			target.Timeout = patience
 			assertProbe(t, p, target, want, false)
@@ -167,7 +169,7 @@ func TestTailKeepsTheFirstBytes(t *testing.T) {
 // A descendant in a session of its own escapes; it must not hold up the probe
 // by the output pipe that it has inherited.
 func TestExecProberDoesNotWaitForAStray(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	stray := filepath.Join(t.TempDir(), "stray")
 	p := &ExecProber{Dir: scripts(t, map[string]string{
 		"strays": "setsid sh -c 'echo $$ >" + stray + "; exec sleep 1000' & while [ ! -s " + stray + " ]; do :; done",
@@ -213,7 +215,7 @@ func TestExecProberKillsTheWholeGroup(t *testing.T) {
 		"deserts": "sleep 1000 & echo $! >" + child,
 	})}
 	t.Run("when its time is over", func(t *testing.T) {
-		leavesNothing(t)
+		leaktest.Check(t)
 		ctx, over := context.WithCancel(t.Context())
 		go func() {
 			defer over()
@@ -227,7 +229,7 @@ func TestExecProberKillsTheWholeGroup(t *testing.T) {
 		waitUntil(t, "the child is gone", func() bool { return gone(child) })
 	})
 	t.Run("when its leader has ended", func(t *testing.T) {
-		leavesNothing(t)
+		leaktest.Check(t)
 		target := execTarget("deserts")
 		target.Timeout = patience
 		assertProbe(t, p, target, "", false)
@@ -236,7 +238,7 @@ func TestExecProberKillsTheWholeGroup(t *testing.T) {
 }
 
 func TestExecProberKeepsItsTime(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	p := &ExecProber{Dir: scripts(t, map[string]string{"hangs": "sleep 1000"})}
 	target := execTarget("hangs")
 	target.Timeout = 200 * time.Millisecond
@@ -246,7 +248,7 @@ func TestExecProberKeepsItsTime(t *testing.T) {
 // A script that survives SIGKILL, as one in state D does, ends its probe all
 // the same and is not started a second time beside itself.
 func TestExecProberGivesUpWhatCannotBeKilled(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	var group atomic.Int64
 	p := &ExecProber{
 		Dir:  scripts(t, map[string]string{"hangs": "sleep 1000"}),

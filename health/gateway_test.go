@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 func TestARPPacket(t *testing.T) {
@@ -247,7 +249,7 @@ func (l *link) fails(kind Kind, gateway string) {
 const gatewayIP = "10.9.0.254"
 
 func TestKernelGatewayAnswers(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	l := newLink(t)
 	l.address(l.here, "10.9.0.1/24")
 	l.address(l.gateway, gatewayIP+"/24")
@@ -267,7 +269,7 @@ func TestKernelGatewayThatDropsPings(t *testing.T) {
 }
 
 func TestKernelGatewayGone(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	l := newLink(t)
 	l.address(l.here, "10.9.0.1/24")
 	l.address(l.gateway, gatewayIP+"/24")

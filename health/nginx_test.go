@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 const nginxPath = "/usr/sbin/nginx"
@@ -72,7 +74,7 @@ func (n *nginx) stop(t *testing.T) {
 }
 
 func TestEngineFollowsNginx(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	n := newNginx(t)
 	quick := func(path string) Target {
 		target := httpTarget(n.address)

@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 // patience is how long a test waits for a condition that must come about; only
@@ -35,39 +34,6 @@ func waitUntil(t *testing.T, what string, condition func() bool) {
 		case <-again.C:
 		}
 	}
-}
-
-// leavesNothing makes the test fail if, at its end and after the cleanups
-// registered later, more goroutines or descriptors exist than now.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	openPoller(t)
-	// A collection would close what was forgotten.
-	percent := debug.SetGCPercent(-1)
-	goroutines, descriptors := runtime.NumGoroutine(), countDescriptors(t)
-	t.Cleanup(func() {
-		waitUntil(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
-		waitUntil(t, "no descriptor left", func() bool { return countDescriptors(t) <= descriptors })
-		debug.SetGCPercent(percent)
-	})
-}
-
-// openPoller makes the runtime open its own descriptors before they are
-// counted.
-func openPoller(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-}
-
-func countDescriptors(t *testing.T) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
 }
 
 // serve accepts on loopback and gives every connection to handle, until the
@@ -216,7 +182,7 @@ func TestHTTPProberAgainstServers(t *testing.T) {
 		}, short, "(waiting for the header)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			leavesNothing(t)
+			leaktest.Check(t)
 			target := httpTarget(serve(t, tt.serve))
 			target.Timeout = patience
 			if tt.timeout != 0 {
@@ -247,7 +213,7 @@ func assertProbe(t *testing.T, p Prober, target Target, want string, timedOut bo
 }
 
 func TestHTTPProberSendsWhatItSays(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	got := make(chan string, 1)
 	address := serve(t, func(conn net.Conn) {
 		buf := make([]byte, 4096)
@@ -318,7 +284,7 @@ func TestTCPProber(t *testing.T) {
 		{"drops packets", silentAddress, 200 * time.Millisecond, ": no connection within 200ms", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			leavesNothing(t)
+			leaktest.Check(t)
 			target := tcpTarget(tt.address(t))
 			target.Timeout = tt.timeout
 			assertProbe(t, TCPProber{}, target, tt.want, tt.timedOut)
@@ -329,7 +295,7 @@ func TestTCPProber(t *testing.T) {
 // The server sees a reset: it keeps no socket in CLOSE_WAIT even if it never
 // closes.
 func TestTCPProberResets(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	got := make(chan error, 1)
 	target := tcpTarget(serve(t, func(conn net.Conn) {
 		_, err := conn.Read(make([]byte, 1))
@@ -344,7 +310,7 @@ func TestTCPProberResets(t *testing.T) {
 
 // A server that hangs sees a reset too, and not a FIN that it may never read.
 func TestHTTPProberResetsAServerThatHangs(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	got := make(chan error, 1)
 	target := httpTarget(serve(t, func(conn net.Conn) {
 		readRequest(conn)
@@ -367,7 +333,7 @@ func TestProbesEndWhenCanceled(t *testing.T) {
 		"http": {HTTPProber{}, func(t *testing.T) Target { return httpTarget(serve(t, hang)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			leavesNothing(t)
+			leaktest.Check(t)
 			target := tt.target(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			soon := time.AfterFunc(50*time.Millisecond, cancel)
@@ -402,7 +368,7 @@ func TestShortageOfThisHostIsInconclusive(t *testing.T) {
 // The whole of it against servers of every sort at once: each verdict is right,
 // and nothing is left when Run returns.
 func TestEngineAgainstServers(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	e := New(nopLog(), bootNow, Probers("/nonexistent"))
 	terms := func(t Target) Target {
 		t.Timeout, t.Interval, t.RetryDelay, t.Retries = 200*time.Millisecond, 100*time.Millisecond, 10*time.Millisecond, 1

@@ -52,22 +52,13 @@ type faulty struct {
 // other director takes over in time.
 func TestKernelFaults(t *testing.T) {
 	requireIPVS(t)
-	c, err := demo.Start(t.Context(), demo.Options{Zklvs: program(t), Progress: t.Logf})
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &faulty{cluster: &cluster{T: t, Cluster: c, ctx: t.Context()}}
+	k := &faulty{cluster: startCluster(t, demo.Options{Progress: t.Logf})}
 	other := k.startPeer()
 	web := moving{"web", lab.VIP, 5 * time.Millisecond}
 	six := moving{"six", netip.MustParseAddr("fd00:150::100"), 20 * time.Millisecond}
 	k.groups = []moving{web, six}
 	documents := demo.Documents("", demo.Web())
-	_, err = k.Apply(k.ctx, strings.Replace(documents, "groups:\n", fmt.Sprintf("groups:\n  six: {vips: [%q]}\n", six.vip), 1))
+	_, err := k.Apply(k.ctx, strings.Replace(documents, "groups:\n", fmt.Sprintf("groups:\n  six: {vips: [%q]}\n", six.vip), 1))
 	k.must(err)
 	k.waitAnyHolder()
 	for _, f := range faults {

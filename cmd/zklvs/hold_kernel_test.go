@@ -110,20 +110,11 @@ func (k *cluster) cutOffHolds() {
 
 func startHolding(t *testing.T, o demo.Options) *holding {
 	t.Helper()
-	o.Zklvs, o.Servers, o.Directors, o.Progress = program(t), 3, 3, t.Logf
-	c, err := demo.Start(t.Context(), o)
+	o.Servers, o.Directors, o.Progress = 3, 3, t.Logf
+	k := &holding{cluster: startCluster(t, o)}
 	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &holding{cluster: &cluster{T: t, Cluster: c, ctx: t.Context()}}
-	t.Cleanup(func() {
-		for _, name := range c.Directors() {
-			k.logs(c.Director(name).Log, k.said(name))
+		for _, name := range k.Directors() {
+			k.logs(k.Director(name).Log, k.said(name))
 		}
 	})
 	return k

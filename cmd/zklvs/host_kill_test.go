@@ -58,16 +58,7 @@ func requireHost(t *testing.T) {
 // startPlain starts ZooKeeper and two directors, without services.
 func startPlain(t *testing.T) *faulty {
 	t.Helper()
-	c, err := demo.Start(t.Context(), demo.Options{Zklvs: program(t), NoRealServers: true})
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &faulty{&cluster{T: t, Cluster: c, ctx: t.Context()}, []moving{{"web", lab.VIP, 0}}}
+	k := &faulty{startCluster(t, demo.Options{NoRealServers: true}), []moving{{"web", lab.VIP, 0}}}
 	t.Cleanup(func() { k.logs(k.Director(demo.First).Log, k.Director(demo.Second).Log) })
 	return k
 }

@@ -51,10 +51,11 @@ func requireIPVS(t *testing.T) {
 	}
 }
 
-// A running cluster is disturbed in one way after the other.
-func TestKernelCluster(t *testing.T) {
-	requireIPVS(t)
-	c, err := demo.Start(t.Context(), demo.Options{Zklvs: program(t), Progress: t.Logf})
+// startCluster starts a cluster that ends with the test.
+func startCluster(t *testing.T, o demo.Options) *cluster {
+	t.Helper()
+	o.Zklvs = program(t)
+	c, err := demo.Start(t.Context(), o)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -63,7 +64,28 @@ func TestKernelCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &cluster{T: t, Cluster: c, ctx: t.Context()}
+	return &cluster{T: t, Cluster: c, ctx: t.Context()}
+}
+
+// newLab makes a lab that ends with the test.
+func newLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	l, err := lab.New(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// A running cluster is disturbed in one way after the other.
+func TestKernelCluster(t *testing.T) {
+	requireIPVS(t)
+	k := startCluster(t, demo.Options{Progress: t.Logf})
 	k.apply(demo.Web())
 	k.waitAnyHolder()
 	for _, test := range []struct {

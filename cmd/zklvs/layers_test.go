@@ -81,16 +81,7 @@ func TestGuardOfAnotherVersion(t *testing.T) {
 // lone is a host with a director's file, and no ZooKeeper that could be reached.
 func lone(t *testing.T, settings string) *lab.Host {
 	t.Helper()
-	l, err := lab.New(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	hosts, err := l.AddNodes(demo.First)
+	hosts, err := newLab(t).AddNodes(demo.First)
 	if err == nil {
 		err = hosts[0].WriteFile(demo.ConfigPath, "cluster: web\nzookeeper: {servers: [127.0.0.1:1]}\ninterface: eth0\n"+settings)
 	}

@@ -54,16 +54,7 @@ func TestOwnAddress(t *testing.T) {
 // Where a director is asked: in its file, on its interface, or towards ZooKeeper.
 func TestHostListenAt(t *testing.T) {
 	requireHost(t)
-	l, err := lab.New(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	hosts, err := l.AddNodes(demo.First)
+	hosts, err := newLab(t).AddNodes(demo.First)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // GroupSettings are the parts of a group's document that the exercise varies.
@@ -40,17 +41,23 @@ func Documents(clusterSection string, groups ...GroupSettings) string {
 	}
 	b.WriteString("services:\n")
 	for _, g := range groups {
-		fmt.Fprintf(&b, `  %s-http:
+		b.WriteString(HTTPService(g.Name, g.VIP, time.Second))
+	}
+	return b.String()
+}
+
+// HTTPService writes the document of a group's HTTP service on both real servers,
+// which are checked once in an interval: one entry below `services:`.
+func HTTPService(group, vip string, interval time.Duration) string {
+	return fmt.Sprintf(`  %s-http:
     group: %s
     listen: %s:80/tcp
     scheduler: rr
     forward: dr
     persistence: 0s
-    check: {http: {path: /, status: [200]}, interval: 1s, timeout: 1s, retries: 1, retry_delay: 500ms}
+    check: {http: {path: /, status: [200]}, interval: %v, timeout: 1s, retries: 1, retry_delay: 500ms}
     real_servers:
       - {address: 192.168.150.12:80, weight: 1}
       - {address: 192.168.150.13:80, weight: 1}
-`, g.Name, g.Name, g.VIP)
-	}
-	return b.String()
+`, group, group, vip, interval)
 }

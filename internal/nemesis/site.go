@@ -97,17 +97,7 @@ func (s *site) documents(o Options) string {
 	}
 	b.WriteString("services:\n")
 	for _, g := range s.groups {
-		fmt.Fprintf(&b, `  %s-http:
-    group: %s
-    listen: %s:80/tcp
-    scheduler: rr
-    forward: dr
-    persistence: 0s
-    check: {http: {path: /, status: [200]}, interval: 2s, timeout: 1s, retries: 1, retry_delay: 500ms}
-    real_servers:
-      - {address: 192.168.150.12:80, weight: 1}
-      - {address: 192.168.150.13:80, weight: 1}
-`, g.name, g.name, g.vip)
+		b.WriteString(demo.HTTPService(g.name, g.vip.String(), 2*time.Second))
 	}
 	return b.String()
 }

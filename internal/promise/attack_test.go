@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 // scene is an asker and a voter with an attacker between them.
@@ -18,7 +19,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	leavesNothing(t)
+	leaktest.Check(t)
 	a, b := start(t, "node01"), start(t, "node02")
 	wire := newRelay(t, a, b)
 	return &scene{a, b, wire, wire.address(b)}

@@ -5,11 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -41,30 +37,6 @@ func waitUntil(t testing.TB, what string, condition func() bool) {
 		case <-again.C:
 		}
 	}
-}
-
-// leavesNothing makes the test fail if, after the cleanups registered later,
-// more goroutines or descriptors exist than now.
-func leavesNothing(t *testing.T) {
-	t.Helper()
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // opens the runtime's poller
-		l.Close()
-	}
-	percent := debug.SetGCPercent(-1) // a collection would close what was forgotten
-	goroutines, descriptors := runtime.NumGoroutine(), countDescriptors(t)
-	t.Cleanup(func() {
-		waitUntil(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
-		waitUntil(t, "no descriptor left", func() bool { return countDescriptors(t) <= descriptors })
-		debug.SetGCPercent(percent)
-	})
-}
-
-func countDescriptors(t *testing.T) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
 }
 
 // director is a Service with the callbacks of an election that notes what it

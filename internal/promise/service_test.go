@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/zklvs/zklvs/election"
+	"github.com/zklvs/zklvs/internal/leaktest"
 )
 
 func TestQuestionsAndAnswers(t *testing.T) {
@@ -28,7 +29,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 		{"all of IPv6", "[::]:0", "::1", "[::]:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			leavesNothing(t)
+			leaktest.Check(t)
 			listen := func(c *Config) { c.Listen = tt.listen }
 			a, b, c := start(t, "node01", listen), start(t, "node02", listen), start(t, "node03", listen)
 			no := election.Answer{Reason: "an acquisition by this director is under way"}
@@ -98,7 +99,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestAddressInUse(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	a := start(t, "node01")
 	b := newDirector(t, "node02", func(c *Config) { c.Listen = a.at().String() })
 	err := b.Run(context.Background())
@@ -112,7 +113,7 @@ func TestAddressInUse(t *testing.T) {
 }
 
 func TestRunTwiceAndAgain(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	a, b := start(t, "node01"), start(t, "node02")
 	if err := a.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "already running") {
 		t.Errorf("a second Run returned %v", err)
@@ -214,7 +215,7 @@ func TestNumbersMustGrow(t *testing.T) {
 // Asked is slow: questions wait in order, as many as there is room for, and the
 // answers to own questions are not held up.
 func TestSlowAnswers(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	a, b := start(t, "node01"), start(t, "node02")
 	a.ask(t, b.asVoter(), 1)
 	release := b.hangs()
@@ -247,7 +248,7 @@ func TestSlowAnswers(t *testing.T) {
 
 // A director that is told to stop while its election answers waits for it.
 func TestStopWaitsForCallbacks(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	a, b := start(t, "node01"), start(t, "node02")
 	release, at := b.hangs(), b.at().String()
 	defer release()
@@ -276,7 +277,7 @@ func TestStopWaitsForCallbacks(t *testing.T) {
 
 // Everything may be called at any time; for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	leavesNothing(t)
+	leaktest.Check(t)
 	a, b := start(t, "node01"), start(t, "node02")
 	var group sync.WaitGroup
 	for range 4 {
