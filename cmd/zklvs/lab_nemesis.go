@@ -72,6 +72,9 @@ func runNemesis(cmd *cobra.Command, o nemesis.Options, out outputFlag) error {
 		}
 	}
 	report, err := nemesis.Run(cmd.Context(), o)
+	if errors.Is(err, nemesis.ErrOptions) {
+		return badInput(err)
+	}
 	if report == nil {
 		return err
 	}

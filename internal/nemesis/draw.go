@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/zklvs/zklvs/internal/spec"
 )
 
 // Fault is one disturbance: a kind of fault, or two at nearly one time.
@@ -67,7 +69,7 @@ func Draw(seed uint64, n int, names []string) ([]Fault, error) {
 func choose(names []string) (chosen []kind, err error) {
 	for _, name := range names {
 		if !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == name }) {
-			return nil, fmt.Errorf("there is no kind of fault %q; expected some of %s", name, strings.Join(Kinds(), ", "))
+			return nil, fmt.Errorf("there is no kind of fault %q; expected some of %s%s", name, strings.Join(Kinds(), ", "), spec.DidYouMean(name, Kinds()))
 		}
 	}
 	for _, k := range kinds {

@@ -53,16 +53,32 @@ func (o *Options) complete() error {
 	if o.Interval == 0 {
 		o.Interval = usualInterval
 	}
-	if o.Faults < 1 {
+	return o.validate()
+}
+
+// validate refuses what cannot be played, before anything is started.
+func (o *Options) validate() error {
+	switch {
+	case o.Faults < 1:
 		return errors.New("the number of faults must be at least 1")
+	case o.Lease < spec.MinLease || o.Lease+fence.LatenessGated > spec.MaxLease:
+		return fmt.Errorf("the lease of %v is out of range: expected %v to %v", o.Lease, spec.MinLease, spec.MaxLease-fence.LatenessGated)
+	}
+	if policy := spec.LossPolicy(o.OnZooKeeperLoss); policy != spec.Automatic && policy != spec.Hold && policy != spec.Fence {
+		words := []string{string(spec.Hold), string(spec.Fence)}
+		return fmt.Errorf("%q is no policy; expected one of %s%s", policy, strings.Join(words, ", "), spec.DidYouMean(string(policy), words))
 	}
 	for _, n := range o.Only {
 		if n < 1 || n > o.Faults {
 			return fmt.Errorf("there is no fault %d: they are numbered from 1 to %d", n, o.Faults)
 		}
 	}
-	return nil
+	_, err := choose(append(slices.Clone(o.Kinds), usualKinds()...))
+	return err
 }
+
+// ErrOptions says that a run was asked for that cannot be played.
+var ErrOptions = errors.New("nemesis")
 
 // usualInterval is the time between two requests where none is given.
 const usualInterval = 20 * time.Millisecond
@@ -90,10 +106,7 @@ type run struct {
 // there after an error too, as far as it came; a violation is no error.
 func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if err := o.complete(); err != nil {
-		return nil, err
-	}
-	if _, err := choose(append(slices.Clone(o.Kinds), usualKinds()...)); err != nil {
-		return nil, err // before anything is started
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	s, err := newSite(ctx, o)
 	if s != nil {

@@ -122,7 +122,7 @@ func (x *suffering) recover(ctx context.Context) error {
 	defer cancel()
 	if zooKeeper {
 		if err := x.site.quorum(wait); err != nil {
-			return x.notWell("", "ZooKeeper has no quorum again", err)
+			return x.notWell(ctx, "", "ZooKeeper has no quorum again", err)
 		}
 		x.base = boottime.Now()
 	}
@@ -135,11 +135,11 @@ func (x *suffering) recover(ctx context.Context) error {
 	defer stopMending()
 	for i := range x.site.groups {
 		if err := x.returned(limit, i); err != nil {
-			return x.notWell(x.site.groups[i].name, "the client is not served again", err)
+			return x.notWell(ctx, x.site.groups[i].name, "the client is not served again", err)
 		}
 	}
 	if err := lab.WaitUntil(limit, "all is well", func() error { return x.site.settled(limit) }); err != nil {
-		return x.notWell("", "a director is not in its place", err)
+		return x.notWell(ctx, "", "a director is not in its place", err)
 	}
 	return nil
 }
@@ -148,7 +148,10 @@ func (x *suffering) recover(ctx context.Context) error {
 // would say nothing. It is among the violations too.
 var ErrNotWell = errors.New("the cluster does not get well")
 
-func (x *suffering) notWell(group, what string, err error) error {
+func (x *suffering) notWell(ctx context.Context, group, what string, err error) error {
+	if ctx.Err() != nil { // somebody interrupted: the cluster had no time to get well
+		return context.Cause(ctx)
+	}
 	x.violate(Violation{Group: group, Text: fmt.Sprintf("%s: %v", what, err), From: x.at(x.base), Until: x.at(boottime.Now())})
 	return fmt.Errorf("%w: %s: %w", ErrNotWell, what, err)
 }

@@ -91,7 +91,7 @@ func (c *checker) service(name string, s Service) {
 	case s.Group == "":
 	case !exists:
 		groups := slices.Sorted(maps.Keys(c.spec.Groups))
-		c.failf(doc, "group", -1, "group %q does not exist; expected a group of the cluster%s", s.Group, didYouMean(s.Group, groups))
+		c.failf(doc, "group", -1, "group %q does not exist; expected a group of the cluster%s", s.Group, DidYouMean(s.Group, groups))
 	case s.Listen.Address.IsValid() && !c.spec.faulty[GroupPath(s.Group)] && !slices.Contains(g.VIPs, VIP{s.Listen.Address}):
 		c.failf(doc, "listen", -1, "listens on %s, which is no VIP of group %s; expected one of %s", s.Listen, s.Group, addresses(g.VIPs))
 	}

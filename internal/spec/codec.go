@@ -143,7 +143,7 @@ func choice[T ~string](dst *T, what string, words ...T) codec {
 	}
 	return scalarOf(dst, expected, func(s scalar) (T, error) {
 		if !slices.Contains(all, s.text) {
-			return "", fmt.Errorf("%q is no %s; expected %s%s", printable(s.text), what, expected, didYouMean(s.text, all))
+			return "", fmt.Errorf("%q is no %s; expected %s%s", printable(s.text), what, expected, DidYouMean(s.text, all))
 		}
 		return T(s.text), nil
 	}, func(w T) string { return quote(string(w)) })

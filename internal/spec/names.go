@@ -100,8 +100,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean is the hint after a word that is not among words.
-func didYouMean(s string, words []string) string {
+// DidYouMean is the hint after a word that is not among words.
+func DidYouMean(s string, words []string) string {
 	if w := nearest(s, words); w != "" {
 		return fmt.Sprintf(" (did you mean %q?)", w)
 	}

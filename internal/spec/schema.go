@@ -90,7 +90,7 @@ func (s schema) unknown(key string) string {
 	for i, f := range s.fields {
 		names[i] = f.name
 	}
-	hint := didYouMean(key, names)
+	hint := DidYouMean(key, names)
 	if hint == "" {
 		hint = elsewhere[key]
 	}
