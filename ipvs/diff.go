@@ -57,7 +57,7 @@ func diffDestinations(k Key, desired, actual []Destination) []Step {
 			adds = append(adds, step(AddDestination, w))
 			continue
 		}
-		if w == h {
+		if sameDestination(w, h) {
 			continue
 		}
 		edit := step(EditDestination, w)
@@ -74,6 +74,21 @@ func diffDestinations(k Key, desired, actual []Destination) []Step {
 		}
 	}
 	return slices.Concat(adds, edits, quiesces, removals)
+}
+
+// sameHead tells whether an edit of s to o would change nothing.
+func (s Service) sameHead(o Service) bool {
+	return s.Key == o.Key && s.Scheduler == o.Scheduler && s.SchedulerFlags == o.SchedulerFlags && s.OnePacket == o.OnePacket &&
+		s.Persistence == o.Persistence && s.PersistencePrefix == o.PersistencePrefix && s.Engine == o.Engine && s.Extras == o.Extras
+}
+
+// sameDestination tells whether an edit of have to want would change nothing. The
+// kernel calls a destination on this host local, whatever it was added with.
+func sameDestination(want, have Destination) bool {
+	if have.Forward == Local {
+		want.Forward, want.Tunnel, have.Tunnel = Local, Tunnel{}, Tunnel{}
+	}
+	return want == have
 }
 
 func index(services []Service) map[Key]Service {

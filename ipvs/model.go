@@ -12,21 +12,24 @@ import (
 // (which is what the kernel stores).
 type Protocol uint8
 
-// The protocols a virtual service may have.
+// The protocols a virtual service may have. A firewall mark has none.
 const (
-	TCP Protocol = 6
-	UDP Protocol = 17
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
 )
 
-// ParseProtocol reads "tcp" or "udp", in any case.
+// ParseProtocol reads "tcp", "udp" or "sctp", in any case.
 func ParseProtocol(s string) (Protocol, error) {
 	switch strings.ToLower(s) {
 	case "tcp":
 		return TCP, nil
 	case "udp":
 		return UDP, nil
+	case "sctp":
+		return SCTP, nil
 	}
-	return 0, fmt.Errorf("protocol %q: expected tcp or udp", s)
+	return 0, fmt.Errorf("protocol %q: expected tcp, udp or sctp", s)
 }
 
 // String is the protocol as `ipvsadm -L` prints it.
@@ -36,30 +39,24 @@ func (p Protocol) String() string {
 		return "TCP"
 	case UDP:
 		return "UDP"
+	case SCTP:
+		return "SCTP"
 	}
 	return fmt.Sprintf("protocol-%d", uint8(p))
-}
-
-// Flag is ipvsadm's option for a service of this protocol.
-func (p Protocol) Flag() string {
-	switch p {
-	case TCP:
-		return "-t"
-	case UDP:
-		return "-u"
-	}
-	return "-?"
 }
 
 // Forward is the way a packet reaches a destination. The zero value is not a
 // method: Validate refuses it.
 type Forward uint8
 
-// The forwarding methods.
+// The forwarding methods. Local is the kernel's own word for a destination on
+// this host, whatever method it was added with (ip_vs_ctl.c,
+// __ip_vs_update_dest): it is read, and never written.
 const (
-	DR  Forward = iota + 1 // direct routing: only the MAC address changes
-	TUN                    // ipip tunnel
-	NAT                    // masquerading: address and port are rewritten
+	DR    Forward = iota + 1 // direct routing: only the MAC address changes
+	TUN                      // a tunnel, see Tunnel
+	NAT                      // masquerading: address and port are rewritten
+	Local                    // delivered on this host
 )
 
 // ParseForward reads "dr", "tun" or "nat", in any case.
@@ -84,55 +81,128 @@ func (f Forward) String() string {
 		return "tun"
 	case NAT:
 		return "nat"
+	case Local:
+		return "local"
 	}
 	return "unknown"
 }
 
-// Flag is ipvsadm's option for a destination with this method.
-func (f Forward) Flag() string {
-	switch f {
-	case DR:
-		return "-g"
-	case TUN:
-		return "-i"
-	case NAT:
-		return "-m"
-	}
-	return "-?"
+// Tunnel is how a destination with TUN gets its packets: the zero value is IP in
+// IP. With other methods it is the zero value.
+type Tunnel struct {
+	Type TunnelType
+	// Port is the UDP port of GUE on the destination, 0 otherwise.
+	Port uint16
+	// Checksum is of GUE and GRE.
+	Checksum TunnelChecksum
 }
 
+// TunnelType is the kernel's number for an encapsulation (linux/ip_vs.h,
+// IP_VS_CONN_F_TUNNEL_TYPE_*).
+type TunnelType uint8
+
+// The encapsulations.
+const (
+	IPIP TunnelType = iota // RFC 2003, RFC 2473 for IPv6
+	GUE                    // generic UDP encapsulation, draft-ietf-intarea-gue
+	GRE                    // RFC 2784
+)
+
+// TunnelChecksum is what the encapsulation does for checksums (linux/ip_vs.h,
+// IP_VS_TUNNEL_ENCAP_FLAG_*).
+type TunnelChecksum uint8
+
+// The ways to deal with checksums.
+const (
+	NoChecksum     TunnelChecksum = iota
+	Checksum                      // of the outer packet
+	RemoteChecksum                // GUE only: the inner one is left to the receiver
+)
+
 // Key names a virtual service. The kernel keeps at most one service for a key.
+// It is either protocol, address and port, or a firewall mark with a family.
 type Key struct {
 	Protocol Protocol
 	Address  netip.Addr
-	Port     uint16
+	// Port may be 0 with persistence: then all ports of the address are one
+	// service.
+	Port uint16
+	// Mark is the firewall mark, 0 for none.
+	Mark uint32
+	// IPv6 is the family of a mark's packets; false without a mark.
+	IPv6 bool
+}
+
+// Is6 tells the family of the service's packets.
+func (k Key) Is6() bool {
+	if k.Mark != 0 {
+		return k.IPv6
+	}
+	return k.Address.Is6()
 }
 
 // String is the key as `ipvsadm -Ln` prints it: "TCP 10.0.0.1:80",
-// "TCP [2001:db8::1]:80".
-func (k Key) String() string { return k.Protocol.String() + " " + k.addrPort() }
-
-// Args is the key as an option of ipvsadm: "-t 10.0.0.1:80".
-func (k Key) Args() string { return k.Protocol.Flag() + " " + k.addrPort() }
+// "TCP [2001:db8::1]:80", "FWM 5", "FWM 5 IPv6".
+func (k Key) String() string {
+	switch {
+	case k.Mark != 0 && k.IPv6:
+		return fmt.Sprintf("FWM %d IPv6", k.Mark)
+	case k.Mark != 0:
+		return fmt.Sprintf("FWM %d", k.Mark)
+	}
+	return k.Protocol.String() + " " + k.addrPort()
+}
 
 func (k Key) addrPort() string { return netip.AddrPortFrom(k.Address, k.Port).String() }
 
-// Compare orders keys by protocol, address and port.
+// Compare orders keys by protocol, address and port; marks come first.
 func (k Key) Compare(o Key) int {
-	return cmp.Or(cmp.Compare(k.Protocol, o.Protocol), k.Address.Compare(o.Address), cmp.Compare(k.Port, o.Port))
+	six := func(k Key) int {
+		if k.IPv6 {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(k.Protocol, o.Protocol), k.Address.Compare(o.Address), cmp.Compare(k.Port, o.Port),
+		cmp.Compare(k.Mark, o.Mark), cmp.Compare(six(k), six(o)))
 }
+
+// SchedulerFlags are settings of a scheduler, by the kernel's bits for them
+// (linux/ip_vs.h, IP_VS_SVC_F_SCHED1 and up, here from bit 0). Only sh and mh
+// look at them.
+type SchedulerFlags uint8
+
+// The flags: what they mean is up to the scheduler.
+const (
+	// Fallback, of sh and mh: a client that hashes to a destination of weight
+	// 0 or above its threshold gets another one, instead of a refusal.
+	Fallback SchedulerFlags = 1 << iota
+	// HashPort, of sh and mh: the client's port is part of the hash.
+	HashPort
+	// Flag3 means nothing to any scheduler.
+	Flag3
+)
 
 // Service is a virtual service with its destinations.
 type Service struct {
 	Key
 	// Scheduler is the kernel's name for it: rr, wlc, ... (see Schedulers).
 	Scheduler string
+	// SchedulerFlags are of the scheduler.
+	SchedulerFlags SchedulerFlags
+	// OnePacket schedules every datagram of UDP by itself.
+	OnePacket bool
 	// Persistence binds a client to its destination for this long after its
 	// last connection, in whole seconds; 0 is off.
 	Persistence time.Duration
+	// PersistencePrefix is how many bits of an address make one client, 1 to 32,
+	// for IPv6 to 128; 0 is the whole address. 0 without Persistence.
+	PersistencePrefix int
+	// Engine is the persistence engine, "sip" or "" for none (UDP only).
+	Engine string
 	// Extras is what the kernel's entry has beyond this model, in ipvsadm's
-	// words ("-o", "-M 255.255.255.0", "-M 64"). Only a read sets it; a desired
-	// service has none, so an entry with extras is put right by an edit.
+	// words. Only a read sets it; a desired service has none, so an entry with
+	// extras is put right by an edit.
 	Extras string
 	// Destinations are the real servers, at most one for an address and port.
 	Destinations []Destination
@@ -141,12 +211,17 @@ type Service struct {
 // Destination is a real server of a virtual service.
 type Destination struct {
 	Address netip.Addr
+	// Port is that of the service, but for NAT; with a mark it may be 0.
 	Port    uint16
 	Forward Forward
+	Tunnel  Tunnel // of TUN
 	// Weight is its share of new connections, 0 to 65535; 0 gets none, and
 	// keeps those it has.
 	Weight int
-	// Extras is like Service.Extras ("-x 100": connection thresholds).
+	// Upper is the number of connections from which on it gets no more, until
+	// they are fewer than Lower (0: three quarters of Upper). 0 is no limit.
+	Upper, Lower uint32
+	// Extras is like Service.Extras.
 	Extras string
 }
 
@@ -157,30 +232,4 @@ func (d Destination) AddrPort() netip.AddrPort { return netip.AddrPortFrom(d.Add
 func (s Service) head() Service {
 	s.Destinations = nil
 	return s
-}
-
-// sameHead tells whether an edit of s to o would change nothing.
-func (s Service) sameHead(o Service) bool {
-	return s.Key == o.Key && s.Scheduler == o.Scheduler && s.Persistence == o.Persistence && s.Extras == o.Extras
-}
-
-// options are the service's settings in ipvsadm's words: "-s rr -p 300".
-func (s Service) options() string {
-	out := "-s " + s.Scheduler
-	if s.Persistence > 0 {
-		out += fmt.Sprintf(" -p %d", s.Persistence/time.Second)
-	}
-	return withExtras(out, s.Extras)
-}
-
-// options are the destination's settings in ipvsadm's words: "-g -w 1".
-func (d Destination) options() string {
-	return withExtras(fmt.Sprintf("%s -w %d", d.Forward.Flag(), d.Weight), d.Extras)
-}
-
-func withExtras(options, extras string) string {
-	if extras == "" {
-		return options
-	}
-	return options + " " + extras
 }
