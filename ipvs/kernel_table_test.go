@@ -27,7 +27,7 @@ func everything(t *testing.T) []Service {
 					port++
 					for _, host := range []func(byte) netip.Addr{host4, host6} {
 						out = append(out, Service{
-							Key:         Key{p, host(100), port},
+							Key:         Key{Protocol: p, Address: host(100), Port: port},
 							Scheduler:   scheduler,
 							Persistence: persistence,
 							Destinations: []Destination{

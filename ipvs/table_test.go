@@ -32,7 +32,7 @@ func bigPlan(n int) Plan {
 	var services []Service
 	for i := range n {
 		services = append(services, Service{
-			Key:          Key{TCP, netip.AddrFrom4([4]byte{10, 0, 0, 1}), uint16(i + 1)},
+			Key:          Key{Protocol: TCP, Address: netip.AddrFrom4([4]byte{10, 0, 0, 1}), Port: uint16(i + 1)},
 			Scheduler:    "rr",
 			Destinations: []Destination{{Address: netip.AddrFrom4([4]byte{10, 0, 1, 1}), Port: uint16(i + 1), Forward: DR, Weight: 1}},
 		})
