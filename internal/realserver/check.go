@@ -2,7 +2,6 @@ package realserver
 
 import (
 	"fmt"
-	"io/fs"
 	"slices"
 	"strconv"
 
@@ -73,13 +72,12 @@ func (a *Agent) checkLinks() []Problem {
 // checkARP looks at every interface: the VIP on lo is answered on any that the
 // sysctls do not keep quiet.
 func (a *Agent) checkARP() ([]Problem, error) {
-	entries, err := fs.ReadDir(a.sysctls.root.FS(), "conf")
+	interfaces, err := a.sysctls.List("ipv4/conf")
 	if err != nil {
-		return nil, fmt.Errorf("list net/ipv4/conf: %w", err)
+		return nil, err
 	}
 	var problems []Problem
-	for _, e := range entries {
-		iface := e.Name()
+	for _, iface := range interfaces {
 		if iface == "all" || iface == "default" || iface == "lo" {
 			continue
 		}
@@ -109,7 +107,7 @@ func (a *Agent) exposed(iface, name, value string) Problem {
 func (a *Agent) effective(iface, name string) (string, error) {
 	largest := 0
 	for _, n := range []string{conf("all", name), conf(iface, name)} {
-		value, err := a.sysctls.read(n)
+		value, err := a.readSysctl(n)
 		if err != nil {
 			return "", err
 		}

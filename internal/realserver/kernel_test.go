@@ -244,7 +244,7 @@ func TestKernelUpAndDown(t *testing.T) {
 func TestKernelRunKeeps(t *testing.T) {
 	l := newLAN(t)
 	a := l.agent(t, filepath.Join(t.TempDir(), "rs.json"))
-	if _, err := a.sysctls.read("conf/eth0/arp_ignore"); err != nil {
+	if _, err := a.readSysctl("conf/eth0/arp_ignore"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

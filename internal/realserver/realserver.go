@@ -38,6 +38,7 @@ import (
 
 	"github.com/zklvs/zklvs/fence"
 	"github.com/zklvs/zklvs/internal/logfield"
+	"github.com/zklvs/zklvs/internal/sysctl"
 )
 
 // DefaultInterval is how often Run looks for drift.
@@ -70,7 +71,7 @@ type Config struct {
 type Agent struct {
 	c       Config
 	log     *zap.Logger
-	sysctls *sysctls
+	sysctls *sysctl.Tree
 	boot    string
 }
 
@@ -89,7 +90,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read this boot's id: %w", err)
 	}
-	s, err := openSysctls(filepath.Join(c.ProcSys, "net/ipv4"))
+	s, err := sysctl.Open(c.ProcSys)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func New(c Config) (*Agent, error) {
 }
 
 // Close releases what New opened.
-func (a *Agent) Close() error { return a.sysctls.root.Close() }
+func (a *Agent) Close() error { return a.sysctls.Close() }
 
 // Up prepares the host. Repeated, it finishes what is missing and drops VIPs
 // that are no longer configured; otherwise it changes nothing.
@@ -181,7 +182,7 @@ func (a *Agent) plan(old state) (state, error) {
 	for _, name := range sysctlNames(a.c.Interface) {
 		s, ok := old.sysctl(name)
 		if !ok {
-			found, err := a.sysctls.read(name)
+			found, err := a.readSysctl(name)
 			if err != nil {
 				return state{}, err
 			}
@@ -207,7 +208,7 @@ func (a *Agent) plan(old state) (state, error) {
 // returns what it had to change.
 func (a *Agent) apply(s state) (changed []string, err error) {
 	for _, saved := range s.Sysctls {
-		did, err := a.sysctls.ensure(saved.Name)
+		did, err := a.ensure(saved.Name)
 		if err != nil {
 			return changed, err
 		}
@@ -253,7 +254,7 @@ func (a *Agent) undo(s, rest state) error {
 		return fmt.Errorf("undo: %w", err)
 	}
 	for _, saved := range slices.Backward(s.Sysctls) {
-		if err := a.sysctls.restore(saved); err != nil {
+		if err := a.sysctls.Restore(below4(saved.Name), saved.Found); err != nil {
 			return fmt.Errorf("undo: %w", err)
 		}
 	}
