@@ -39,7 +39,7 @@ func TestKernelIPv6(t *testing.T) {
 	web.Destinations = []Destination{dest("[2001:db8::12]:80", DR, 0), dest("[2001:db8::14]:80", TUN, 3)}
 	report := mustReconcile(t, r, []Service{web, four})
 	noDiff(t, "steps of the change", `-E -t [2001:db8::100]:80 -s rr -p 300
--a -t [2001:db8::100]:80 -r [2001:db8::14]:80 -i -w 3
+-a -t [2001:db8::100]:80 -r [2001:db8::14]:80 -i -w 3 --tun-type ipip
 -e -t [2001:db8::100]:80 -r [2001:db8::12]:80 -g -w 0
 -d -t [2001:db8::100]:80 -r [2001:db8::13]:80
 `, Plan(report.Result.Done).String())

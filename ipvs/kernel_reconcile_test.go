@@ -34,15 +34,15 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 	table := n.open()
 	noDiff(t, "foreign services as read", lines(`
 -A -t 10.9.9.9:443 -s wlc -p 60 -M 255.255.255.0
--a -t 10.9.9.9:443 -r 10.9.9.1:443 -i -w 5 -x 100 -y 50
+-a -t 10.9.9.9:443 -r 10.9.9.1:443 -i -w 5 --tun-type ipip -x 100 -y 50
 -A -u 10.9.9.9:53 -s rr -o
 -A -t 10.9.9.9:444 -s sh -b flag-1,flag-2
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1
 -A -t [2001:db8::1]:81 -s rr -p 60 -M 64
--a -t [2001:db8::1]:81 -r 10.9.9.2:81 -i -w 1
+-a -t [2001:db8::1]:81 -r 10.9.9.2:81 -i -w 1 --tun-type ipip
 -A -t 10.9.9.9:445 -s rr
--a -t 10.9.9.9:445 -r [2001:db8::2]:445 -i -w 1`), printed(mustRead(t, table)))
+-a -t 10.9.9.9:445 -r [2001:db8::2]:445 -i -w 1 --tun-type ipip`), printed(mustRead(t, table)))
 
 	r := newLife(t, table, filepath.Join(t.TempDir(), "owned"))
 	desired := webAndDNS(t)

@@ -138,11 +138,10 @@ func (n *namespace) echo(dial, listen string) func(string) error {
 	}
 }
 
-// saved is the table in ipvsadm's own words: `ipvsadm -Sn`, line by line. It
-// spells out the type of a tunnel where we leave the default, ipip, unsaid.
+// saved is the table in ipvsadm's own words: `ipvsadm -Sn`, line by line.
 func (n *namespace) saved() []string {
 	n.t.Helper()
-	return lines(strings.ReplaceAll(n.ipvsadm("-Sn"), " --tun-type ipip", ""))
+	return lines(n.ipvsadm("-Sn"))
 }
 
 // printed is a table in our words, as a plan that makes it from nothing.

@@ -99,7 +99,7 @@ func suiteLife(t *testing.T, table, adversary *Table) {
 	desired[1].Destinations[0].Weight = 3 // in place: the caller's table stays the caller's
 	report = mustReconcile(t, r, desired)
 	noDiff(t, "a change of mind is no drift", 0, len(report.Drift))
-	noDiff(t, "changed", `-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 2
+	noDiff(t, "changed", `-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 2 --tun-type ipip
 -e -t 10.0.0.1:80 -r 10.0.1.2:80 -g -w 0
 -d -t 10.0.0.1:80 -r 10.0.1.1:80
 -e -u 10.0.0.1:53 -r 10.0.1.1:5353 -m -w 3
@@ -131,7 +131,7 @@ func suiteDrift(t *testing.T, table, adversary *Table) {
 		{"destination removed", Step{Op: DeleteDestination, Service: web, Destination: dest("10.0.1.1:80", DR, 1)},
 			[]string{"destination 10.0.1.1:80 of TCP 10.0.0.1:80 was missing"}},
 		{"destination edited", Step{Op: EditDestination, Service: web, Destination: dest("10.0.1.1:80", TUN, 9)},
-			[]string{`destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-i -w 9", left as "-g -w 1"`}},
+			[]string{`destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-i -w 9 --tun-type ipip", left as "-g -w 1"`}},
 		{"destination added", Step{Op: AddDestination, Service: web, Destination: dest("10.0.1.7:80", DR, 1)},
 			[]string{"destination 10.0.1.7:80 of TCP 10.0.0.1:80 was not ours"}},
 		{"service edited", Step{Op: EditService, Service: web},

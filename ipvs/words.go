@@ -96,11 +96,13 @@ func maskWord(is6 bool, bits int) string {
 	return p.Addr().String()
 }
 
-// options are the destination's settings: "-g -w 1".
+// options are the destination's settings: "-g -w 1". ipvsadm 1.31 reads
+// thresholds and does not print them with -S; they stand last here.
 func (d Destination) options() string {
-	words := []string{d.Forward.Flag()}
-	words = append(words, d.Tunnel.words()...)
-	words = append(words, "-w", fmt.Sprint(d.Weight))
+	words := []string{d.Forward.Flag(), "-w", fmt.Sprint(d.Weight)}
+	if d.Forward == TUN {
+		words = append(words, d.Tunnel.words()...)
+	}
 	if d.Upper > 0 {
 		words = append(words, "-x", fmt.Sprint(d.Upper))
 	}
@@ -110,12 +112,12 @@ func (d Destination) options() string {
 	return withExtras(words, d.Extras)
 }
 
-// words are empty for IP in IP.
+// words of IP in IP have no checksum.
 func (t Tunnel) words() []string {
 	var words []string
 	switch t.Type {
 	case IPIP:
-		return nil
+		return []string{"--tun-type", "ipip"}
 	case GUE:
 		words = []string{"--tun-type", "gue", "--tun-port", fmt.Sprint(t.Port)}
 	case GRE:
