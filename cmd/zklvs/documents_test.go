@@ -205,7 +205,7 @@ func genDocuments(t *rapid.T) *spec.Documents {
 		}
 		d.Groups[name] = g
 		s := spec.DefaultService()
-		s.Group, s.Listen = name, spec.Listen{Address: vip, Port: 80, Protocol: spec.TCP}
+		s.Group, s.Listen = name, []spec.Listen{{Address: vip, Port: 80, Protocol: spec.TCP}}
 		c := spec.DefaultCheck()
 		h := spec.DefaultHTTPCheck()
 		h.Path = rapid.SampledFrom([]string{"/", "/a?b=c:d", "/null", "/#", "/'\"", "/{x}", "/%20"}).Draw(t, "path")

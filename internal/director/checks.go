@@ -32,7 +32,7 @@ func checkTargets(sp *spec.Spec, iface string) map[health.Target]bool {
 			continue
 		}
 		for _, rs := range s.RealServers {
-			if t, err := checkTarget(*s.Check, rs); err == nil {
+			if t, err := checkTarget(s, rs); err == nil {
 				out[t] = true
 			}
 		}
@@ -45,10 +45,12 @@ func checkTargets(sp *spec.Spec, iface string) map[health.Target]bool {
 	return out
 }
 
-// checkTarget is what a service's check means for one of its real servers.
-func checkTarget(c spec.Check, rs spec.RealServer) (health.Target, error) {
+// checkTarget is what the check of a service that has one means for one of its
+// real servers.
+func checkTarget(s spec.Service, rs spec.RealServer) (health.Target, error) {
+	c := s.Check
 	t := health.Target{
-		Kind: health.TCP, Address: c.Target(rs.Address), Interval: c.Interval, Timeout: c.Timeout,
+		Kind: health.TCP, Address: s.CheckAddress(rs), Interval: c.Interval, Timeout: c.Timeout,
 		Retries: c.Retries, RetryDelay: c.RetryDelay, Rise: c.Rise, Fall: c.Fall,
 	}
 	if c.HTTP == nil {

@@ -325,10 +325,9 @@ func Timing(c spec.Cluster, lateness time.Duration) election.Timing {
 }
 
 func (d *Director) vips(g spec.Group) []fence.VIP {
-	iface := g.InterfaceOr(d.cfg.Interface)
 	out := make([]fence.VIP, len(g.VIPs))
 	for i, v := range g.VIPs {
-		out[i] = fence.VIP{Address: v.Address, Interface: iface, Label: g.Label}
+		out[i] = fence.VIP{Address: v.Address, Interface: g.InterfaceOf(v, d.cfg.Interface), Label: g.LabelOf(v)}
 	}
 	return out
 }

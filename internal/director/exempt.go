@@ -25,7 +25,7 @@ const maxExempt = 3
 func (d *Director) exemptions(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	var was map[netip.Addr]spec.Group
+	var was map[netip.Addr]served
 	for {
 		select {
 		case <-ctx.Done():
@@ -46,8 +46,8 @@ func (d *Director) exemptions(ctx context.Context) error {
 				d.exempt(vip, nil)
 			}
 		}
-		for vip, g := range now {
-			d.exempt(vip, d.otherMACs(peers, g))
+		for vip, s := range now {
+			d.exempt(vip, d.otherMACs(peers, s))
 		}
 		was = now
 	}
@@ -59,19 +59,32 @@ func (d *Director) exempt(vip netip.Addr, macs []net.HardwareAddr) {
 	}
 }
 
-// servedHere returns the VIPs of which this director is also a real server,
-// with their groups.
-func (d *Director) servedHere() map[netip.Addr]spec.Group {
+// served is a VIP of which this director is also a real server.
+type served struct {
+	group spec.Group
+	vip   spec.VIP
+}
+
+// servedHere returns the VIPs of which this director is also a real server: for a
+// firewall mark all those of the group.
+func (d *Director) servedHere() map[netip.Addr]served {
 	d.mu.Lock()
 	sp := d.docs.spec
 	d.mu.Unlock()
-	out := map[netip.Addr]spec.Group{}
+	out := map[netip.Addr]served{}
 	if sp == nil {
 		return out
 	}
 	for _, s := range sp.Services {
-		if s.Forward != spec.NAT && slices.ContainsFunc(s.RealServers, d.isHere) {
-			out[s.Listen.Address] = sp.Groups[s.Group]
+		here := func(rs spec.RealServer) bool { return s.ForwardOf(rs) != spec.NAT && d.isHere(rs) }
+		if !slices.ContainsFunc(s.RealServers, here) {
+			continue
+		}
+		for _, v := range sp.Groups[s.Group].VIPs {
+			meant := func(l spec.Listen) bool { return l.Address == v.Address || l.Mark != 0 && l.IPv6 == v.Address.Is6() }
+			if slices.ContainsFunc(s.Listen, meant) {
+				out[v.Address] = served{sp.Groups[s.Group], v}
+			}
 		}
 	}
 	return out
@@ -82,11 +95,11 @@ func (d *Director) isHere(rs spec.RealServer) bool {
 }
 
 // otherMACs returns the hardware addresses from which other directors forward
-// for a group, those of the first by name if there are too many.
-func (d *Director) otherMACs(peers []Presence, g spec.Group) []net.HardwareAddr {
+// for a VIP, those of the first by name if there are too many.
+func (d *Director) otherMACs(peers []Presence, s served) []net.HardwareAddr {
 	var out []net.HardwareAddr
 	for _, p := range peers {
-		mac, err := net.ParseMAC(p.MACs[g.InterfaceOr(p.Interface)])
+		mac, err := net.ParseMAC(p.MACs[s.group.InterfaceOf(s.vip, p.Interface)])
 		if p.Node != d.cfg.Node && err == nil && len(mac) == 6 {
 			out = append(out, mac)
 		}

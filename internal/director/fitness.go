@@ -83,13 +83,21 @@ func (d *Director) logFitness(group, reason string) {
 	d.log.Warn("not fit to hold", zap.String(logfield.Group, group), zap.String(logfield.Reason, reason))
 }
 
-// linkProblems looks at the VIP's interface and the tracked ones.
+// linkProblems looks at the VIPs' interfaces and the tracked ones.
 func (d *Director) linkProblems(g spec.Group) (reasons []string) {
-	own := g.InterfaceOr(d.cfg.Interface)
-	if own == "" {
-		return []string{"no interface for the VIPs: set `interface` in this director's file or in the group"}
+	var names []string
+	for _, v := range g.VIPs {
+		name := g.InterfaceOf(v, d.cfg.Interface)
+		if name == "" {
+			return []string{"no interface for the VIPs: set `interface` in this director's file or in the group"}
+		}
+		names = append(names, name)
 	}
-	for _, name := range append([]string{own}, g.Fitness.TrackInterfaces...) {
+	names = append(names, g.Fitness.TrackInterfaces...)
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
 		up, carrier, err := d.cfg.Fencer.LinkState(name)
 		switch {
 		case err != nil:
@@ -100,7 +108,7 @@ func (d *Director) linkProblems(g spec.Group) (reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("interface %s has no carrier", name))
 		}
 	}
-	return slices.Compact(reasons)
+	return reasons
 }
 
 func hasServices(sp *spec.Spec, group string) bool {
@@ -112,12 +120,21 @@ func hasServices(sp *spec.Spec, group string) bool {
 	return false
 }
 
+// gatewayInterface is where the group's gateway is asked: on the interface of the
+// VIPs, or on that of the first if each names its own.
+func gatewayInterface(g spec.Group, iface string) string {
+	if name := g.InterfaceOr(iface); name != "" || len(g.VIPs) == 0 {
+		return name
+	}
+	return g.VIPs[0].Interface
+}
+
 // fitnessTargets are the checks that a group's fitness asks for, by what they are.
 func fitnessTargets(g spec.Group, iface string) map[string]health.Target {
 	out := map[string]health.Target{}
 	if w := g.Fitness.Gateway; w != nil {
 		out["gateway "+w.Address.String()] = health.Target{
-			Kind: health.ARP, Address: netip.AddrPortFrom(w.Address, 0), Interface: g.InterfaceOr(iface),
+			Kind: health.ARP, Address: netip.AddrPortFrom(w.Address, 0), Interface: gatewayInterface(g, iface),
 			Interval: w.Interval, Timeout: w.Timeout, Rise: w.Rise, Fall: w.Fall}
 	}
 	if s := g.Fitness.Script; s != nil {

@@ -3,9 +3,7 @@ package director
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,33 +158,7 @@ func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 		return nil
 	}
 	verdicts := d.cfg.Checks.Snapshot()
-	var out []ipvs.Service
-	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
-		if s := sp.Services[name]; held[s.Group] {
-			out = append(out, kernelService(s, verdicts))
-		}
-	}
-	return out
-}
-
-// kernelService is a service with the destinations that may be used now.
-func kernelService(s spec.Service, verdicts map[health.Target]health.Verdict) ipvs.Service {
-	out := ipvs.Service{
-		Key:       ipvs.Key{Protocol: protocol(s.Listen.Protocol), Address: s.Listen.Address, Port: s.Listen.Port},
-		Scheduler: s.Scheduler, Persistence: s.Persistence,
-	}
-	for _, rs := range s.RealServers {
-		weight := rs.Weight
-		if !usable(s, rs, verdicts) {
-			if s.OnFailure == spec.Remove {
-				continue
-			}
-			weight = 0
-		}
-		out.Destinations = append(out.Destinations, ipvs.Destination{
-			Address: rs.Address.Addr(), Port: rs.Address.Port(), Forward: forward(s.Forward), Weight: weight})
-	}
-	return out
+	return Rules(sp, held, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
 }
 
 // usable reports whether a real server may get connections. One whose check
@@ -195,25 +167,6 @@ func usable(s spec.Service, rs spec.RealServer, verdicts map[health.Target]healt
 	if s.Check == nil {
 		return true
 	}
-	t, err := checkTarget(*s.Check, rs)
+	t, err := checkTarget(s, rs)
 	return err == nil && verdicts[t].State == health.Up
-}
-
-func protocol(p spec.Protocol) ipvs.Protocol {
-	if p == spec.UDP {
-		return ipvs.UDP
-	}
-	return ipvs.TCP
-}
-
-func forward(f spec.Forward) ipvs.Forward {
-	switch f {
-	case spec.DR:
-		return ipvs.DR
-	case spec.Tun:
-		return ipvs.TUN
-	case spec.NAT:
-		return ipvs.NAT
-	}
-	panic(fmt.Sprintf("director: forwarding method %q passed the documents' checks", f))
 }

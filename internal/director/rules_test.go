@@ -63,7 +63,7 @@ real_servers: [{address: 192.0.2.11:5353, weight: 0}]
 	docs["spec/services/tunnel"] = "group: web\nlisten: 192.0.2.100:80/tcp\nforward: tun\nreal_servers: [{address: 192.0.2.12:80}]\n"
 	play(t, docs, nil, func(b *bench) {
 		b.grant(hold("web", 1), time.Minute)
-		want := "-A -u 192.0.2.100:53 -s sh -p 300\n-a -u 192.0.2.100:53 -r 192.0.2.11:5353 -m -w 0\n" +
+		want := "-A -u 192.0.2.100:53 -s sh -p 300 -b sh-fallback\n-a -u 192.0.2.100:53 -r 192.0.2.11:5353 -m -w 0\n" +
 			"-A -t 192.0.2.100:80 -s wlc\n-a -t 192.0.2.100:80 -r 192.0.2.12:80 -i -w 1 --tun-type ipip\n"
 		b.table.mu.Lock()
 		defer b.table.mu.Unlock()

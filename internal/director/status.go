@@ -115,11 +115,11 @@ func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict) []S
 }
 
 func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Target]health.Verdict) RealServerHealth {
-	h := RealServerHealth{Address: rs.Address.String(), State: "unchecked"}
+	h := RealServerHealth{Address: rs.String(), State: "unchecked"}
 	if s.Check == nil {
 		return h
 	}
-	t, err := checkTarget(*s.Check, rs)
+	t, err := checkTarget(s, rs)
 	if err != nil {
 		h.Error = err.Error()
 		return h

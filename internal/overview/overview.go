@@ -328,16 +328,16 @@ func (r *reader) queue(g *Group, rec election.Record) error {
 func (r *reader) services(sp *spec.Spec) error {
 	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
 		s := sp.Services[name]
-		out := Service{Name: name, Group: s.Group, Listen: s.Listen.String(), Scheduler: s.Scheduler, Forward: string(s.Forward), RealServers: []RealServer{}}
+		out := Service{Name: name, Group: s.Group, Listen: s.ListenText(), Scheduler: s.Scheduler, Forward: string(s.Forward), RealServers: []RealServer{}}
 		health, err := r.verdicts(name, s.Group)
 		if err != nil {
 			return err
 		}
 		out.Verdicts = health.node
 		for _, rs := range s.RealServers {
-			h, ok := health.of[rs.Address.String()]
+			h, ok := health.of[rs.String()]
 			if !ok {
-				h = director.RealServerHealth{Address: rs.Address.String(), State: "unknown"}
+				h = director.RealServerHealth{Address: rs.String(), State: "unknown"}
 			}
 			out.RealServers = append(out.RealServers, RealServer{Weight: rs.Weight, RealServerHealth: h})
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // gatewayAddr accepts an IPv4 address that a host can have; an unset one is not
@@ -30,8 +32,32 @@ func gatewayAddr(dst *netip.Addr) codec {
 	return c
 }
 
-// vip is the codec of an address with an optional prefix, which is ignored.
+// vip is the codec of an address, or of a mapping that also has an interface and
+// a label for it; without them the address alone is written.
 func vip(dst *VIP) codec {
+	address := vipAddress(&dst.Address)
+	full := row(dst, fresh[VIP], (*VIP).schema)
+	return codec{
+		decode: func(v value) {
+			if _, ok := v.node.(*ast.MappingNode); ok {
+				full.decode(v)
+				return
+			}
+			address.decode(v)
+		},
+		encode: func() element {
+			if dst.Interface == "" && dst.Label == "" {
+				return address.encode()
+			}
+			return full.encode()
+		},
+		nested: full.nested,
+	}
+}
+
+// vipAddress is the codec of an address with an optional prefix, which is
+// ignored.
+func vipAddress(dst *netip.Addr) codec {
 	return codec{
 		decode: func(v value) {
 			s, ok := v.scalar(vipExpected)
@@ -46,9 +72,9 @@ func vip(dst *VIP) codec {
 			if prefixed {
 				v.warnAt(v.line, "the prefix of %s is ignored: a VIP is bound as %s/%d", s.text, a, a.BitLen())
 			}
-			dst.Address = a
+			*dst = a
 		},
-		encode: func() element { return scalarElement(addressText(dst.Address, dst.Address)) },
+		encode: func() element { return scalarElement(addressText(*dst, *dst)) },
 	}
 }
 
@@ -63,18 +89,6 @@ func parseVIP(s string) (a netip.Addr, prefixed bool, err error) {
 		return a, false, fmt.Errorf("%q is no address; expected %s", printable(s), vipExpected)
 	}
 	return a, false, checkAddr(a)
-}
-
-// addrPort is the codec of a real server's address.
-func addrPort(dst *netip.AddrPort) codec {
-	const expected = `IP:port, such as 192.168.150.12:80 or "[2001:db8::12]:80"`
-	return scalarOf(dst, expected, func(s scalar) (netip.AddrPort, error) {
-		ap, err := netip.ParseAddrPort(s.text)
-		if err != nil || ap.Port() == 0 {
-			return netip.AddrPort{}, fmt.Errorf("%q is no address with a port; expected %s", printable(s.text), expected)
-		}
-		return ap, checkAddr(ap.Addr())
-	}, func(ap netip.AddrPort) string { return addressText(ap.Addr(), ap) })
 }
 
 // checkAddr says why a cannot be a VIP, a real server or a gateway. A zone and
@@ -97,11 +111,13 @@ func checkAddr(a netip.Addr) error {
 }
 
 // family names the address family of a for messages.
-func family(a netip.Addr) string {
-	if a.Is4() {
-		return "IPv4"
+func family(a netip.Addr) string { return familyName(!a.Is4()) }
+
+func familyName(is6 bool) string {
+	if is6 {
+		return "IPv6"
 	}
-	return "IPv6"
+	return "IPv4"
 }
 
 // addressText writes what holds a; with IPv6 in quotes, because of the brackets

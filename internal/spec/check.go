@@ -45,8 +45,11 @@ func (s *Spec) Check() error {
 type checker struct {
 	spec    *Spec
 	vips    map[netip.Addr]string // by VIP, the group that has it
-	listens map[Listen]string     // by key, the service that has it
+	listens map[Listen]string     // by key with one port, the service that has it
 	list    []Problem
+
+	kernel, destinations int  // entries of a kernel's table so far
+	full                 bool // there are too many
 }
 
 func (c *checker) failf(doc, field string, index int, format string, args ...any) {
@@ -83,32 +86,78 @@ func (c *checker) group(name string, g Group) {
 
 func (c *checker) service(name string, s Service) {
 	doc := ServicePath(name)
-	if s.Listen.Address.IsValid() {
-		c.listen(name, doc, s)
-	}
 	g, exists := c.spec.Groups[s.Group]
-	switch {
-	case s.Group == "":
-	case !exists:
+	known := exists && !c.spec.faulty[GroupPath(s.Group)]
+	for i, l := range s.Listen {
+		if !l.valid() {
+			continue
+		}
+		c.listen(name, doc, i, l)
+		isVIP := func(v VIP) bool { return v.Address == l.Address }
+		if known && l.Mark == 0 && !slices.ContainsFunc(g.VIPs, isVIP) {
+			c.failf(doc, "listen", i, "listens on %s, which is no VIP of group %s; expected one of %s", l, s.Group, addresses(g.VIPs))
+		}
+		c.kernel += l.Count()
+		c.destinations += l.Count() * len(s.RealServers)
+	}
+	if s.Group != "" && !exists {
 		groups := slices.Sorted(maps.Keys(c.spec.Groups))
 		c.failf(doc, "group", -1, "group %q does not exist; expected a group of the cluster%s", s.Group, DidYouMean(s.Group, groups))
-	case s.Listen.Address.IsValid() && !c.spec.faulty[GroupPath(s.Group)] && !slices.Contains(g.VIPs, VIP{s.Listen.Address}):
-		c.failf(doc, "listen", -1, "listens on %s, which is no VIP of group %s; expected one of %s", s.Listen, s.Group, addresses(g.VIPs))
 	}
 	for i, rs := range s.RealServers {
 		if group, ok := c.vips[rs.Address.Addr()]; ok {
-			c.failf(doc, "real_servers", i, "real server %s is a VIP of group %s; expected the server's own address", rs.Address, group)
+			c.failf(doc, "real_servers", i, "real server %s is a VIP of group %s; expected the server's own address", rs, group)
 		}
+		c.mixed(doc, i, s, rs)
+	}
+	c.bounds(doc)
+}
+
+// mixed: ip_vs_ctl.c takes no destination of another family beside the sync
+// daemons (ip_vs_add_dest, and the other way round IPVS_CMD_NEW_DAEMON).
+func (c *checker) mixed(doc string, i int, s Service, rs RealServer) {
+	other := func(l Listen) bool { return l.valid() && l.Is6() != rs.Address.Addr().Is6() }
+	if j := slices.IndexFunc(s.Listen, other); j >= 0 && rs.Address.IsValid() && c.spec.Cluster.IPVS.Sync.Enabled {
+		c.failf(doc, "real_servers", i, "real server %s is %s but listen %s is %s, which the kernel refuses beside connection synchronization; expected one family, or ipvs: {sync: {enabled: false}} in the cluster's document",
+			rs, family(rs.Address.Addr()), s.Listen[j], familyName(s.Listen[j].Is6()))
 	}
 }
 
-func (c *checker) listen(name, doc string, s Service) {
-	if other, taken := c.listens[s.Listen]; taken {
-		c.failf(doc, "listen", -1, "listens on %s, as service %s does%s; expected each VIP:port/protocol once",
-			s.Listen, other, c.where(ServicePath(other), "listen"))
+// listen notes the services of the kernel's that a Listen is, each once.
+func (c *checker) listen(name, doc string, i int, l Listen) {
+	one := l
+	one.PortHigh = 0
+	for port := int(l.Port); port <= int(l.High()) && len(c.listens) <= maxKernelServices; port++ {
+		one.Port = uint16(port)
+		other, taken := c.listens[one]
+		if taken && other != name { // twice in one service: its own rule
+			c.failf(doc, "listen", i, "listens on %s, as service %s does%s; expected each VIP:port/protocol once",
+				one, other, c.where(ServicePath(other), "listen"))
+			return
+		}
+		c.listens[one] = name
+	}
+}
+
+// What one cluster may put into a kernel's table: lists and ranges multiply.
+const (
+	maxKernelServices     = 100_000
+	maxKernelDestinations = 400_000
+)
+
+// bounds blames the document that goes beyond what the table may hold.
+func (c *checker) bounds(doc string) {
+	if c.full {
 		return
 	}
-	c.listens[s.Listen] = name
+	switch {
+	case c.kernel > maxKernelServices:
+		c.full = true
+		c.failf(doc, "listen", -1, "with this document the services come to more than %d ports; expected fewer, or port 0 (all ports) with persistence, or marks", maxKernelServices)
+	case c.destinations > maxKernelDestinations:
+		c.full = true
+		c.failf(doc, "real_servers", -1, "with this document the services come to more than %d real servers, one for each port; expected fewer, or port 0 (all ports) with persistence, or marks", maxKernelDestinations)
+	}
 }
 
 // addresses lists up to five VIPs.

@@ -10,6 +10,7 @@ type Cluster struct {
 	GARPRefresh       time.Duration // between gratuitous ARP announcements of a held VIP
 	OnZooKeeperLoss   LossPolicy
 	IPVSCheckInterval time.Duration // between looks at the kernel's IPVS table for drift
+	IPVS              IPVS
 }
 
 // LossPolicy says what a holder does when ZooKeeper is away for longer than
@@ -33,6 +34,7 @@ func (c *Cluster) schema() schema {
 			{name: "garp_refresh", codec: duration(&c.GARPRefresh, time.Second, time.Hour), meaning: "interval of gratuitous ARP for held VIPs"},
 			{name: "on_zookeeper_loss", codec: unset(&c.OnZooKeeperLoss, choice(&c.OnZooKeeperLoss, "policy", Hold, Fence)), shown: "hold if there are a key and two directors", meaning: "what a holder does when ZooKeeper is away for longer than the lease: hold goes on for as long as every other director promises not to take, fence gives the VIPs up"},
 			{name: "ipvs_check_interval", codec: duration(&c.IPVSCheckInterval, 100*time.Millisecond, time.Hour), meaning: "pause between comparisons of the kernel's IPVS table with what it should be"},
+			{name: "ipvs", codec: sub(c.IPVS.schema, func() schema { i := DefaultCluster().IPVS; return i.schema() }), meaning: "the kernel's IPVS on every director; what was there before is put back at the end"},
 		},
 		rule: c.rule,
 	}

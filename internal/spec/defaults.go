@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -50,8 +51,43 @@ func DefaultCluster() Cluster {
 		GARPRefresh:       time.Minute,
 		OnZooKeeperLoss:   Automatic,
 		IPVSCheckInterval: time.Second,
+		IPVS:              IPVS{Sync: DefaultSync()},
 	}
 }
+
+// DefaultSync is connection synchronization with the kernel's own address and
+// port, and with messages that are sent as soon as they hold one connection.
+func DefaultSync() Sync {
+	return Sync{
+		Enabled: true,
+		ID:      1,
+		MaxLen:  60,
+		Group:   netip.AddrFrom4([4]byte{224, 0, 0, 81}),
+		Port:    8848,
+		TTL:     1,
+		Settle:  5 * time.Second,
+	}
+}
+
+// recommendedSysctls are set unless the cluster's document says otherwise.
+func recommendedSysctls() map[string]string {
+	return map[string]string{
+		// A synced connection of which the new holder sees the middle is taken.
+		"sloppy_tcp": "1",
+		// A connection is told as soon as it is established, and again every 10 s,
+		// not after 3 packets and then every 50.
+		"sync_threshold":      "0 0",
+		"sync_refresh_period": "10",
+		// A drained real server loses its persistent clients.
+		"expire_quiescent_template": "1",
+		// Connections of a real server that was removed end at once, not at their
+		// timeout.
+		"expire_nodest_conn": "1",
+	}
+}
+
+// DefaultTunnel is IP in IP.
+func DefaultTunnel() Tunnel { return Tunnel{Type: IPIP, Checksum: ChecksumNone} }
 
 // DefaultGroup is a group without VIPs.
 func DefaultGroup() Group {
@@ -120,7 +156,7 @@ func Defaults() []Setting {
 
 func settings(list []Setting, file, prefix string, fields []field) []Setting {
 	for _, f := range fields {
-		s := Setting{File: file, Setting: prefix + f.name, Default: f.shown, Meaning: f.meaning}
+		s := Setting{File: file, Setting: prefix + f.name, Default: f.shown, Meaning: f.meaning + f.more}
 		if s.Default == "" {
 			s.Default = shownDefault(f)
 		}
@@ -160,20 +196,22 @@ func (g Group) PriorityOf(node string) int {
 }
 
 // InterfaceOr is the interface of the group's VIPs on a director whose own
-// interface is local; "" if neither is known.
-func (g Group) InterfaceOr(local string) string {
-	if g.Interface != "" {
-		return g.Interface
-	}
-	return local
+// interface is local; "" if neither is known. A VIP may have another one.
+func (g Group) InterfaceOr(local string) string { return cmp.Or(g.Interface, local) }
+
+// InterfaceOf is the interface of one VIP on a director whose own interface is
+// local; "" if none is known.
+func (g Group) InterfaceOf(v VIP, local string) string {
+	return cmp.Or(v.Interface, g.InterfaceOr(local))
 }
 
-// Target is where the real server is checked: its own port, or the check's.
-func (c Check) Target(server netip.AddrPort) netip.AddrPort {
-	if c.Port == 0 {
-		return server
+// LabelOf is the label of one VIP: its own, or the group's unless the VIP has
+// an interface of its own.
+func (g Group) LabelOf(v VIP) string {
+	if v.Label != "" || v.Interface != "" && v.Interface != g.Interface {
+		return v.Label
 	}
-	return netip.AddrPortFrom(server.Addr(), uint16(c.Port))
+	return g.Label
 }
 
 // Socket is the admin socket: ControlSocket, or by default one named after the

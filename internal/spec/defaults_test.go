@@ -11,15 +11,18 @@ import (
 func TestListedDefaultsAreTheDefaults(t *testing.T) {
 	const group, service = "vips: [10.0.0.1]\n", "group: g\nlisten: 10.0.0.1:80/tcp\n"
 	bases := map[string]struct{ path, without, with string }{
-		"cluster.":                         {ClusterPath, "{}", "%s"},
-		"groups.<group>.":                  {"spec/groups/g", group, group + "%s"},
-		"groups.<group>.fitness.":          {"spec/groups/g", group, group + "fitness: {%s}"},
-		"groups.<group>.fitness.gateway.":  {"spec/groups/g", group + "fitness: {gateway: {address: 10.0.0.1}}", group + "fitness: {gateway: {address: 10.0.0.1, %s}}"},
-		"groups.<group>.fitness.script.":   {"spec/groups/g", group + "fitness: {script: {exec: x}}", group + "fitness: {script: {exec: x, %s}}"},
-		"services.<service>.":              {"spec/services/s", service, service + "%s"},
-		"services.<service>.check.":        {"spec/services/s", service + "check: {tcp: {}}", service + "check: {tcp: {}, %s}"},
-		"services.<service>.check.http.":   {"spec/services/s", service + "check: {http: {}}", service + "check: {http: {%s}}"},
-		"services.<service>.real_servers.": {"spec/services/s", service + "real_servers: [{address: 10.0.0.2:80}]", service + "real_servers: [{address: 10.0.0.2:80, %s}]"},
+		"cluster.":                                {ClusterPath, "{}", "%s"},
+		"cluster.ipvs.sync.":                      {ClusterPath, "{}", "ipvs: {sync: {%s}}"},
+		"groups.<group>.":                         {"spec/groups/g", group, group + "%s"},
+		"groups.<group>.fitness.":                 {"spec/groups/g", group, group + "fitness: {%s}"},
+		"groups.<group>.fitness.gateway.":         {"spec/groups/g", group + "fitness: {gateway: {address: 10.0.0.1}}", group + "fitness: {gateway: {address: 10.0.0.1, %s}}"},
+		"groups.<group>.fitness.script.":          {"spec/groups/g", group + "fitness: {script: {exec: x}}", group + "fitness: {script: {exec: x, %s}}"},
+		"services.<service>.":                     {"spec/services/s", service, service + "%s"},
+		"services.<service>.check.":               {"spec/services/s", service + "check: {tcp: {}}", service + "check: {tcp: {}, %s}"},
+		"services.<service>.check.http.":          {"spec/services/s", service + "check: {http: {}}", service + "check: {http: {%s}}"},
+		"services.<service>.tunnel.":              {"spec/services/s", service + "forward: tun\ntunnel: {}\n", service + "forward: tun\ntunnel: {%s}\n"},
+		"services.<service>.real_servers.tunnel.": {"spec/services/s", service + "forward: tun\nreal_servers: [{address: 10.0.0.2:80, tunnel: {}}]", service + "forward: tun\nreal_servers: [{address: 10.0.0.2:80, tunnel: {%s}}]"},
+		"services.<service>.real_servers.":        {"spec/services/s", service + "real_servers: [{address: 10.0.0.2:80}]", service + "real_servers: [{address: 10.0.0.2:80, %s}]"},
 	}
 	decode := func(path, text string) *Documents {
 		d, err := Decode(path, []byte(text))

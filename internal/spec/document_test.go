@@ -13,7 +13,7 @@ func TestDecodeErrors(t *testing.T) {
 	tests := []struct{ name, path, text, want string }{
 		{"syntax", "spec/cluster", "lease: [3s", "spec/cluster:1: is not YAML: sequence end token ']' not found; expected the list or mapping to be closed"},
 		{"empty", "spec/cluster", "", "spec/cluster:1: is empty; expected a mapping of the cluster's settings, such as {lease: 3s}"},
-		{"unknown key", "spec/groups/web", "vips: [10.0.0.1]\nvip: 1\n", `spec/groups/web:2: unknown key "vip"; expected one of vips, label, interface, priority, preempt, preempt_delay, fitness (did you mean "vips"?)`},
+		{"unknown key", "spec/groups/web", "vips: [10.0.0.1]\nvip: 1\n", `spec/groups/web:2: unknown key "vip"; expected one of vips, label, interface, priority, preempt, preempt_delay, warm_standby, fitness (did you mean "vips"?)`},
 		{"rule", "spec/services/s", "group: web\nlisten: 10.0.0.1:80/tcp\nreal_servers:\n  - {address: 10.0.0.2:81}\n", "spec/services/s:4: real server 10.0.0.2:81 has port 81 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
 		{"path", "spec/services/../x", "", `spec/services/../x: "spec/services/../x" is no document; expected spec/cluster, spec/groups/<group> or spec/services/<service>`},
 		{"too long", "spec/cluster", strings.Repeat(" ", 1<<20+1), "spec/cluster:1: is 1048577 bytes long; expected at most 1048576"},
@@ -64,7 +64,7 @@ func TestRenewal(t *testing.T) {
 func TestEncodeLeavesDefaultsOut(t *testing.T) {
 	s := DefaultService()
 	s.Group = "1"
-	s.Listen = Listen{netip.MustParseAddr("10.0.0.1"), 80, TCP}
+	s.Listen = []Listen{{Address: netip.MustParseAddr("10.0.0.1"), Port: 80, Protocol: TCP}}
 	check := DefaultCheck()
 	check.TCP = &TCPCheck{}
 	s.Check = &check
@@ -147,6 +147,7 @@ func clusters() *rapid.Generator[Cluster] {
 			GARPRefresh:       millis(1000, 3_600_000).Draw(t, "garp"),
 			OnZooKeeperLoss:   rapid.SampledFrom([]LossPolicy{Automatic, Hold, Fence}).Draw(t, "loss"),
 			IPVSCheckInterval: millis(100, 3_600_000).Draw(t, "ipvs"),
+			IPVS:              IPVS{Sync: DefaultSync()},
 		}
 		if rapid.Bool().Draw(t, "renewed") {
 			c.Renew = millis(10, int(lease.Milliseconds()-1)/3).Draw(t, "renew")
@@ -163,7 +164,7 @@ func groups() *rapid.Generator[Group] {
 			Fitness:      Fitness{Backoff: millis(0, 100_000).Draw(t, "backoff")},
 		}
 		for _, a := range rapid.SliceOfNDistinct(rapid.OneOf(ipv4(), ipv6()), 1, 4, rapid.ID).Draw(t, "vips") {
-			g.VIPs = append(g.VIPs, VIP{a})
+			g.VIPs = append(g.VIPs, VIP{Address: a})
 		}
 		if rapid.Bool().Draw(t, "interfaced") {
 			g.Interface = ifaces.Draw(t, "interface")
@@ -191,22 +192,23 @@ func services() *rapid.Generator[Service] {
 		ips := rapid.SampledFrom([]*rapid.Generator[netip.Addr]{ipv4(), ipv6()}).Draw(t, "family")
 		s := Service{
 			Group:       names.Draw(t, "group"),
-			Listen:      Listen{ips.Draw(t, "vip"), port.Draw(t, "port"), rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(t, "protocol")},
+			Listen:      []Listen{{Address: ips.Draw(t, "vip"), Port: port.Draw(t, "port"), Protocol: rapid.SampledFrom([]Protocol{TCP, UDP}).Draw(t, "protocol")}},
 			Scheduler:   rapid.SampledFrom(Schedulers()).Draw(t, "scheduler"),
 			Forward:     rapid.SampledFrom([]Forward{DR, Tun, NAT}).Draw(t, "forward"),
 			Persistence: time.Duration(rapid.IntRange(0, 31*24*3600).Draw(t, "persistence")) * time.Second,
 			Stateful:    rapid.Bool().Draw(t, "stateful"),
 			OnFailure:   rapid.SampledFrom([]OnFailure{Remove, WeightZero}).Draw(t, "on_failure"),
 		}
+		s.SchedulerFlags = defaultFlags(s.Scheduler)
 		if rapid.Bool().Draw(t, "checked") {
 			s.Check = checks().Draw(t, "check")
 		}
 		for _, a := range rapid.SliceOfNDistinct(ips, 0, 4, rapid.ID).Draw(t, "servers") {
-			p := s.Listen.Port
+			p := s.Listen[0].Port
 			if s.Forward == NAT {
 				p = port.Draw(t, "rport")
 			}
-			s.RealServers = append(s.RealServers, RealServer{netip.AddrPortFrom(a, p), rapid.IntRange(0, 65535).Draw(t, "weight")})
+			s.RealServers = append(s.RealServers, RealServer{Address: netip.AddrPortFrom(a, p), Weight: rapid.IntRange(0, 65535).Draw(t, "weight")})
 		}
 		return s
 	})

@@ -30,8 +30,8 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"deep", "groups:\n  web: " + strings.Repeat("[", 20) + "\n", "f.yaml:2: is nested more than 16 deep; expected a document as the manual shows it"},
 
 	// keys
-	{"unknown key, near", in("    sheduler: rr\n"), `f.yaml:7: services.s: unknown key "sheduler"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "scheduler"?)`},
-	{"unknown key, far", in("    color: red\n"), `f.yaml:7: services.s: unknown key "color"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers`},
+	{"unknown key, near", in("    sheduler: rr\n"), `f.yaml:7: services.s: unknown key "sheduler"; expected one of group, listen, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, persistence_prefix, persistence_engine, stateful, on_failure, check, real_servers (did you mean "scheduler"?)`},
+	{"unknown key, far", in("    color: red\n"), `f.yaml:7: services.s: unknown key "color"; expected one of group, listen, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, persistence_prefix, persistence_engine, stateful, on_failure, check, real_servers`},
 	{"local file", "zookeeper: {servers: [a]}\n", "f.yaml:1: unknown key \"zookeeper\"; expected one of cluster, groups, services (zookeeper belongs into the director's own file, /etc/zklvs/zklvs.yaml)"},
 	{"key twice", in("    forward: dr\n    forward: nat\n"), `f.yaml:8: services.s: key "forward" is written twice, first in line 7; expected it once`},
 	{"service twice", in("  s: {}\n"), `f.yaml:7: services: key "s" is written twice, first in line 4; expected it once`},
@@ -43,7 +43,7 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"name of a cluster", "cluster: web\n", "f.yaml:1: cluster: is \"web\"; expected a mapping of the cluster's settings, such as {lease: 3s}"},
 
 	{"zone", "groups: {web: {vips: [\"fe80::1%\\nx\"]}}\n", "f.yaml:1: groups.web.vips[0]: fe80::1%·x has a zone; expected a global or unique local IPv6 address"},
-	{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp or [fe80::1%·x]:80/udp`},
+	{"zone and no protocol", "services:\n  s:\n    group: web\n    listen: \"[fe80::1%\\nx]:80\"\n", `f.yaml:4: services.s.listen: "[fe80::1%·x]:80" has no protocol; expected [fe80::1%·x]:80/tcp, [fe80::1%·x]:80/udp or [fe80::1%·x]:80/sctp`},
 
 	// scalars
 	{"wrong type", in("    real_servers: 10.0.0.1:80\n"), `f.yaml:7: services.s.real_servers: is "10.0.0.1:80"; expected a list of real servers, each {address: IP:port, weight: 1}`},
@@ -92,23 +92,23 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"tracked interface", "groups: {web: {vips: [10.0.0.1], fitness: {track_interfaces: [eth/1]}}}\n", `f.yaml:1: groups.web.fitness.track_interfaces[0]: "eth/1" is no interface; expected 1 to 15 characters without '/', ':' or blanks, such as eth0`},
 
 	// services
-	{"listen without protocol", "services:\n  s: {group: web, listen: 10.0.0.100:80}\n", `f.yaml:2: services.s.listen: "10.0.0.100:80" has no protocol; expected 10.0.0.100:80/tcp or 10.0.0.100:80/udp`},
-	{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"`},
-	{"listen on sctp", "services:\n  s: {group: web, listen: 10.0.0.100:80/sctp}\n", `f.yaml:2: services.s.listen: "sctp" is no protocol; expected tcp or udp`},
-	{"listen on IPv6 without brackets", "services:\n  s: {group: web, listen: 'fd00::1:80/tcp'}\n", `f.yaml:2: services.s.listen: "fd00::1:80/tcp" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"`},
+	{"listen without protocol", "services:\n  s: {group: web, listen: 10.0.0.100:80}\n", `f.yaml:2: services.s.listen: "10.0.0.100:80" has no protocol; expected 10.0.0.100:80/tcp, 10.0.0.100:80/udp or 10.0.0.100:80/sctp`},
+	{"listen without port", "services:\n  s: {group: web, listen: 10.0.0.100/tcp}\n", `f.yaml:2: services.s.listen: "10.0.0.100/tcp" is no address to listen on; expected ` + listenExpected + ``},
+	{"listen on dccp", "services:\n  s: {group: web, listen: 10.0.0.100:80/dccp}\n", `f.yaml:2: services.s.listen: "dccp" is no protocol; expected tcp, udp or sctp`},
+	{"listen on IPv6 without brackets", "services:\n  s: {group: web, listen: 'fd00::1:80/tcp'}\n", `f.yaml:2: services.s.listen: "fd00::1:80/tcp" is no address to listen on; expected ` + listenExpected + ``},
 	{"listen on a zone", "services:\n  s: {group: web, listen: \"[fe80::1%eth0]:80/tcp\"}\n", `f.yaml:2: services.s.listen: fe80::1%eth0 has a zone; expected a global or unique local IPv6 address`},
 	{"listen without quotes", "services:\n  s:\n    group: web\n    listen: [fd00::1]:80/tcp\n", `f.yaml:4: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
 	{"listen without quotes, in braces", "services:\n  s: {group: web, listen: [fd00::1]:80/tcp}\n", `f.yaml:2: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
 	{"real server without quotes", in("    real_servers:\n      - {address: [::2]:80}\n"), `f.yaml:8: an IPv6 address in brackets is not in quotes; expected them around it and its port, such as "[2001:db8::100]:80/tcp"`},
 	{"DR with another port", in("    real_servers:\n      - {address: 10.0.0.1:8080}\n"), "f.yaml:8: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
 	{"tun with another port", in("    forward: tun\n    real_servers:\n      - address: 10.0.0.1:8080\n        weight: 1\n"), "f.yaml:9: services.s: real server 10.0.0.1:8080 has port 8080 but listen has 80, and tun cannot change the port; expected port 80, or forward: nat"},
-	{"other family", in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n"), "f.yaml:8: services.s: real server [fd00::2]:80 is IPv6 but listen 10.0.0.100:80/tcp is IPv4; expected an IPv4 real server"},
-	{"other family, IPv4", "services:\n  s:\n    group: web\n    listen: \"[fd00::1]:80/tcp\"\n    forward: tun\n    real_servers:\n      - {address: 10.0.0.2:80}\n", "f.yaml:7: services.s: real server 10.0.0.2:80 is IPv4 but listen [fd00::1]:80/tcp is IPv6; expected an IPv6 real server"},
+	{"other family", in("    real_servers:\n      - {address: \"[fd00::2]:80\"}\n"), "f.yaml:8: services.s: real server [fd00::2]:80 is IPv6 but listen 10.0.0.100:80/tcp is IPv4; expected an IPv4 real server, or forward: tun"},
+	{"other family, IPv4", "services:\n  s:\n    group: web\n    listen: \"[fd00::1]:80/tcp\"\n    forward: nat\n    real_servers:\n      - {address: 10.0.0.2:80}\n", "f.yaml:7: services.s: real server 10.0.0.2:80 is IPv4 but listen [fd00::1]:80/tcp is IPv6; expected an IPv6 real server, or forward: tun"},
 	{"real server link-local", in("    real_servers:\n      - {address: \"[fe80::2]:80\"}\n"), "f.yaml:8: services.s.real_servers[0].address: fe80::2 is link-local; expected a global or unique local IPv6 address"},
 	{"real server IPv4-mapped", in("    real_servers:\n      - {address: \"[::ffff:10.0.0.2]:80\"}\n"), "f.yaml:8: services.s.real_servers[0].address: ::ffff:10.0.0.2 is an IPv4 address in IPv6; expected 10.0.0.2"},
 	{"DR with another port, IPv6", "services:\n  s:\n    group: web\n    listen: \"[fd00::1]:80/tcp\"\n    real_servers:\n      - {address: \"[fd00::2]:81\"}\n", "f.yaml:6: services.s: real server [fd00::2]:81 has port 81 but listen has 80, and dr cannot change the port; expected port 80, or forward: nat"},
 	{"real server twice", in("    real_servers:\n      - {address: 10.0.0.1:80}\n      - {address: 10.0.0.1:80, weight: 2}\n"), "f.yaml:9: services.s: real server 10.0.0.1:80 is listed twice, first in line 8; expected it once"},
-	{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1" is no address with a port; expected IP:port, such as 192.168.150.12:80 or "[2001:db8::12]:80"`},
+	{"real server without port", in("    real_servers:\n      - {address: 10.0.0.1:0}\n"), `f.yaml:8: services.s.real_servers[0].address: "10.0.0.1:0" is no address with a port; expected IP:port or IP, such as 192.168.150.12:80 or "[2001:db8::12]:80"`},
 	{"check of nothing", in("    check: {interval: 5s}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
 	{"check of both", in("    check: {tcp: {}, http: {}}\n"), "f.yaml:7: services.s.check: must say either tcp or http; expected one of them, such as tcp: {}"},
 	{"status", in("    check: {http: {status: [299-200]}}\n"), `f.yaml:7: services.s.check.http.status[0]: "299-200" is no status; expected a status code or a range of them, from 100 to 599, such as 200 or 200-299`},
@@ -119,10 +119,10 @@ var parseFileErrors = []struct{ name, text, want string }{
 	{"many", "services:\n  s:\n    group: Web\n    forward: drr\n    listen: x\n    real_servers: [{address: 1, weight: -1}]\n    persistenc: 1\ngroups:\n  web:\n    vips: 1\n",
 		`f.yaml:3: services.s.group: "Web" is no name; expected 1 to 63 of a-z, 0-9, '.', '-', beginning with a letter or digit
 f.yaml:4: services.s.forward: "drr" is no forwarding method; expected one of dr, tun, nat (did you mean "dr"?)
-f.yaml:5: services.s.listen: "x" is no address to listen on; expected VIP:port/tcp or VIP:port/udp, such as 192.168.150.100:80/tcp or "[2001:db8::100]:80/tcp"
-f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port, such as 192.168.150.12:80 or "[2001:db8::12]:80"
+f.yaml:5: services.s.listen: "x" is no address to listen on; expected ` + listenExpected + `
+f.yaml:6: services.s.real_servers[0].address: "1" is no address with a port; expected IP:port or IP, such as 192.168.150.12:80 or "[2001:db8::12]:80"
 f.yaml:6: services.s.real_servers[0].weight: -1 is out of range; expected a whole number from 0 to 65535
-f.yaml:7: services.s: unknown key "persistenc"; expected one of group, listen, scheduler, forward, persistence, stateful, on_failure, check, real_servers (did you mean "persistence"?)
+f.yaml:7: services.s: unknown key "persistenc"; expected one of group, listen, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, persistence_prefix, persistence_engine, stateful, on_failure, check, real_servers (did you mean "persistence"?)
 f.yaml:10: groups.web.vips: is 1; expected a list of IP addresses`},
 }
 

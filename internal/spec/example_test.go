@@ -49,13 +49,13 @@ func TestParseFileReadsTheExample(t *testing.T) {
 		t.Errorf("a cluster document appeared: %+v", d.Cluster)
 	}
 	diffValues(t, map[string]Group{"web": {
-		VIPs:    []VIP{{netip.MustParseAddr("192.168.150.100")}},
+		VIPs:    []VIP{{Address: netip.MustParseAddr("192.168.150.100")}},
 		Label:   "eth0:2",
 		Fitness: Fitness{Backoff: 5 * time.Second},
 	}}, d.Groups)
 	diffValues(t, map[string]Service{"web-http": {
 		Group:     "web",
-		Listen:    Listen{netip.MustParseAddr("192.168.150.100"), 80, TCP},
+		Listen:    []Listen{{Address: netip.MustParseAddr("192.168.150.100"), Port: 80, Protocol: TCP}},
 		Scheduler: "rr",
 		Forward:   DR,
 		OnFailure: Remove,
@@ -69,8 +69,8 @@ func TestParseFileReadsTheExample(t *testing.T) {
 			Fall:       1,
 		},
 		RealServers: []RealServer{
-			{netip.MustParseAddrPort("192.168.150.12:80"), 1},
-			{netip.MustParseAddrPort("192.168.150.13:80"), 1},
+			{Address: netip.MustParseAddrPort("192.168.150.12:80"), Weight: 1},
+			{Address: netip.MustParseAddrPort("192.168.150.13:80"), Weight: 1},
 		},
 	}}, d.Services)
 	diffValues(t, []Problem{{
@@ -171,9 +171,9 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 	if len(d.Warnings) > 0 {
 		t.Errorf("warnings: %v", d.Warnings)
 	}
-	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Hold, 2 * time.Second}, d.Cluster)
+	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Hold, 2 * time.Second, IPVS{Sync: DefaultSync()}}, d.Cluster)
 	diffValues(t, map[string]Group{"1": {
-		VIPs:         []VIP{{netip.MustParseAddr("10.0.0.100")}, {netip.MustParseAddr("10.0.0.101")}, {netip.MustParseAddr("2001:db8::100")}},
+		VIPs:         []VIP{{Address: netip.MustParseAddr("10.0.0.100")}, {Address: netip.MustParseAddr("10.0.0.101")}, {Address: netip.MustParseAddr("2001:db8::100")}},
 		Label:        "eth1:vip",
 		Interface:    "eth1",
 		Priority:     map[string]int{"node01": 150, "7": 1},
@@ -188,27 +188,28 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 	}}, d.Groups)
 	diffValues(t, map[string]Service{
 		"dns": {
-			Group:       "1",
-			Listen:      Listen{netip.MustParseAddr("10.0.0.101"), 53, UDP},
-			Scheduler:   "sh",
-			Forward:     NAT,
-			Persistence: 300 * time.Second,
-			Stateful:    true,
-			OnFailure:   Remove,
-			Check:       &Check{TCP: &TCPCheck{}, Port: 5353, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
-			RealServers: []RealServer{{netip.MustParseAddrPort("10.0.1.2:5300"), 65535}, {netip.MustParseAddrPort("10.0.1.3:53"), 1}},
+			Group:          "1",
+			Listen:         []Listen{{Address: netip.MustParseAddr("10.0.0.101"), Port: 53, Protocol: UDP}},
+			Scheduler:      "sh",
+			SchedulerFlags: []string{"sh-fallback"},
+			Forward:        NAT,
+			Persistence:    300 * time.Second,
+			Stateful:       true,
+			OnFailure:      Remove,
+			Check:          &Check{TCP: &TCPCheck{}, Port: 5353, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+			RealServers:    []RealServer{{Address: netip.MustParseAddrPort("10.0.1.2:5300"), Weight: 65535}, {Address: netip.MustParseAddrPort("10.0.1.3:53"), Weight: 1}},
 		},
 		"six": {
 			Group:       "1",
-			Listen:      Listen{netip.MustParseAddr("2001:db8::100"), 80, TCP},
+			Listen:      []Listen{{Address: netip.MustParseAddr("2001:db8::100"), Port: 80, Protocol: TCP}},
 			Scheduler:   "wlc",
 			Forward:     DR,
 			OnFailure:   Remove,
-			RealServers: []RealServer{{netip.MustParseAddrPort("[2001:db8::12]:80"), 1}},
+			RealServers: []RealServer{{Address: netip.MustParseAddrPort("[2001:db8::12]:80"), Weight: 1}},
 		},
 		"web": {
 			Group:     "1",
-			Listen:    Listen{netip.MustParseAddr("10.0.0.100"), 443, TCP},
+			Listen:    []Listen{{Address: netip.MustParseAddr("10.0.0.100"), Port: 443, Protocol: TCP}},
 			Scheduler: "wlc",
 			Forward:   Tun,
 			OnFailure: Remove,

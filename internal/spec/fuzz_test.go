@@ -31,8 +31,10 @@ func checkRoundTrip(t *testing.T, d *Documents) {
 		if second := again.Encode()[path]; string(second) != string(data) {
 			t.Fatalf("not stable:\n%s\n%s", data, second)
 		}
-		if d.Cluster != nil && path == ClusterPath && *d.Cluster != *again.Cluster {
-			t.Fatalf("%+v became %+v", *d.Cluster, *again.Cluster)
+		if path == ClusterPath {
+			if diff := cmpDiff(d.Cluster, again.Cluster); diff != "" {
+				t.Fatalf("(-first +second)\n%s", diff)
+			}
 		}
 		for name, g := range again.Groups {
 			if diff := cmpDiff(d.Groups[name], g); diff != "" {

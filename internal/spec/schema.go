@@ -17,6 +17,7 @@ type field struct {
 	need    need
 	shown   string // the default as documented, where its text alone says too little
 	meaning string
+	more    string // for the documentation, behind meaning
 }
 
 type need int

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -174,4 +175,31 @@ func describe(node ast.Node) string {
 	default:
 		return printable(n.GetToken().Value)
 	}
+}
+
+// isList says that v is a YAML list.
+func (v value) isList() bool {
+	_, ok := v.node.(*ast.SequenceNode)
+	return ok
+}
+
+// inside is what stands below v under the first key, below that under the next,
+// and so on: as far as it is written. It reports nothing.
+func (v value) inside(keys ...string) value {
+	for _, key := range keys {
+		mapping, ok := v.node.(*ast.MappingNode)
+		if !ok {
+			return v
+		}
+		i := slices.IndexFunc(mapping.Values, func(p *ast.MappingValueNode) bool {
+			k, _, ok := keyOf(p.Key)
+			return ok && k == key
+		})
+		if i < 0 {
+			return v
+		}
+		_, line, _ := keyOf(mapping.Values[i].Key)
+		v = v.child(key, line, mapping.Values[i].Value)
+	}
+	return v
 }
