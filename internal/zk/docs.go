@@ -15,6 +15,7 @@ const (
 	// whatever somebody writes into ZooKeeper.
 	maxDocuments = 20_000
 	maxSpecBytes = 64 << 20
+	maxDrained   = 1_000
 	readAttempts = 5 // to get documents between two applies
 )
 
@@ -22,6 +23,7 @@ const (
 	clusterDoc  = "spec/cluster"
 	groupDocs   = "spec/groups/"
 	serviceDocs = "spec/services/"
+	drainedDocs = "operator/drained/"
 	noVersion   = -1 // the version of a spec znode that is not there
 )
 
@@ -122,20 +124,28 @@ type getter func(context.Context, string) ([]byte, Stat, error)
 
 // readRevision is a snapshot without documents.
 func (st *Store) readRevision(ctx context.Context, get getter) (Snapshot, error) {
-	data, stat, err := get(ctx, st.tree.Spec())
-	if errors.Is(err, ErrNoNode) {
-		return Snapshot{version: noVersion, Documents: map[string]Document{}}, nil
-	}
+	snap, data, err := readTop(ctx, st.tree.Spec(), get)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	snap := Snapshot{version: stat.Version, Documents: map[string]Document{}}
 	if len(data) > 0 {
 		if err := json.Unmarshal(data, &snap.Revision); err != nil {
 			snap.Note = fmt.Sprintf("%s: no revision in it: %v: apply again", st.tree.Spec(), err)
 		}
 	}
 	return snap, nil
+}
+
+// readTop is a snapshot of a subtree without documents, and the data of its top.
+func readTop(ctx context.Context, top string, get getter) (Snapshot, []byte, error) {
+	data, stat, err := get(ctx, top)
+	if errors.Is(err, ErrNoNode) {
+		return Snapshot{version: noVersion, Documents: map[string]Document{}}, nil, nil
+	}
+	if err != nil {
+		return Snapshot{}, nil, err
+	}
+	return Snapshot{version: stat.Version, Documents: map[string]Document{}}, data, nil
 }
 
 // note says why documents read between two looks at the revision may not
@@ -155,7 +165,7 @@ func note(before, after Snapshot) string {
 // readAll reads the documents that exist among paths.
 func (st *Store) readAll(ctx context.Context, paths []string, get getter) (map[string]Document, error) {
 	if len(paths) > maxDocuments {
-		return nil, errTooMany(st.tree, len(paths))
+		return nil, errTooMany(st.tree.Root(), len(paths), maxDocuments)
 	}
 	found := make([]*Document, len(paths))
 	group, ctx := errgroup.WithContext(ctx)
@@ -188,8 +198,8 @@ func (st *Store) readAll(ctx context.Context, paths []string, get getter) (map[s
 	return docs, nil
 }
 
-func errTooMany(t Tree, n int) error {
-	return fmt.Errorf("zookeeper: %s: %w: %d, at most %d are taken", t.Spec(), ErrTooMuch, n, maxDocuments)
+func errTooMany(what string, n, limit int) error {
+	return fmt.Errorf("zookeeper: %s: %w: %d, at most %d are taken", what, ErrTooMuch, n, limit)
 }
 
 // missingDirs lists which of the cluster's root, parents and key are absent,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,13 +18,14 @@ const (
 	pendingLimit = 5 * time.Second        // for the rest of a large apply, before what is there counts
 )
 
-// Documents keeps a copy of a cluster's documents. It follows watches, so that
-// an apply is seen at once, reads everything again after each reconnect and
-// every 30 s, and never shows half of an apply (but for one that was broken
-// off, after 5 s, with a Note).
+// Documents keeps a copy of a cluster's documents, or of another subtree. It
+// follows watches, so that an apply is seen at once, reads everything again after
+// each reconnect and every 30 s, and never shows half of an apply (but for one
+// that was broken off, after 5 s, with a Note).
 type Documents struct {
-	st  *Store
-	log *zap.Logger
+	st   *Store
+	what subtree
+	log  *zap.Logger
 
 	mu      sync.Mutex
 	snap    Snapshot
@@ -40,9 +42,24 @@ type Documents struct {
 	pending time.Time       // since when an unfinished apply is seen
 }
 
-// NewDocuments is a copy that Run fills.
+// subtree is a part of a cluster's tree of which a copy can be kept.
+type subtree struct {
+	name  string // for messages
+	docs  []string
+	dirs  []string // whose children are documents
+	limit int      // of those
+	// top reads what stands above all of them, whose version changes with them.
+	top func(context.Context, getter) (Snapshot, error)
+}
+
+// NewDocuments is a copy of the documents that Run fills.
 func NewDocuments(st *Store, log *zap.Logger) *Documents {
-	return &Documents{st: st, log: log, changes: make(chan struct{}, 1)}
+	return newCopy(st, log, subtree{name: "the documents", docs: []string{clusterDoc}, dirs: []string{groupDocs, serviceDocs},
+		limit: maxDocuments, top: st.readRevision})
+}
+
+func newCopy(st *Store, log *zap.Logger, what subtree) *Documents {
+	return &Documents{st: st, what: what, log: log, changes: make(chan struct{}, 1)}
 }
 
 // Snapshot is the copy; false until the first was read. It must not be
@@ -93,7 +110,10 @@ func (d *Documents) follow(ctx context.Context, sub *Subscription) (again bool) 
 	}
 	if st.Connection != d.conn {
 		d.conn, d.lists = st.Connection, true
-		d.dirty = map[string]bool{clusterDoc: true}
+		d.dirty = map[string]bool{}
+		for _, p := range d.what.docs {
+			d.dirty[p] = true
+		}
 		for p := range d.copy {
 			d.dirty[p] = true
 		}
@@ -125,7 +145,7 @@ func (d *Documents) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil && (d.err == nil || d.err.Error() != err.Error()) && !errors.Is(err, ErrDisconnected) {
-		d.log.Warn("the documents cannot be read: the last ones stay in force", zap.Error(err))
+		d.log.Warn(d.what.name+" cannot be read: the last ones stay in force", zap.Error(err))
 	}
 	d.err = err
 }
@@ -134,7 +154,7 @@ func (d *Documents) fail(err error) {
 // of the changes that it tells of have arrived before it.
 func (d *Documents) refresh(ctx context.Context, sub *Subscription) (Snapshot, error) {
 	for attempt := 1; ; attempt++ {
-		before, err := d.st.readRevision(ctx, d.st.s.getOrAwait)
+		before, err := d.what.top(ctx, d.st.s.getOrAwait)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -142,7 +162,7 @@ func (d *Documents) refresh(ctx context.Context, sub *Subscription) (Snapshot, e
 		if err := d.readDirty(ctx, before); err != nil {
 			return Snapshot{}, err
 		}
-		after, err := d.st.readRevision(ctx, d.st.s.Get)
+		after, err := d.what.top(ctx, d.st.s.Get)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -157,16 +177,15 @@ func (d *Documents) refresh(ctx context.Context, sub *Subscription) (Snapshot, e
 // mark notes what is to be read. Other consumers' paths do no harm: only
 // documents in the copy or in a list are read.
 func (d *Documents) mark(fired []string) {
-	t := d.st.tree
 	for _, path := range fired {
-		switch path {
-		case t.SpecGroups(), t.SpecServices(), t.Spec():
-			d.lists = d.lists || path != t.Spec()
-			continue
-		}
-		doc, ok := cutRoot(t, path)
-		if _, have := d.copy[doc]; ok && (have || doc == clusterDoc) {
+		doc, ok := cutRoot(d.st.tree, path)
+		_, have := d.copy[doc]
+		switch {
+		case !ok:
+		case have, slices.Contains(d.what.docs, doc):
 			d.dirty[doc] = true
+		case slices.Contains(d.what.dirs, doc+"/"):
+			d.lists = true
 		}
 	}
 }
@@ -216,7 +235,7 @@ func (d *Documents) readDirty(ctx context.Context, rev Snapshot) error {
 // readLists marks documents that appeared or went.
 func (d *Documents) readLists(ctx context.Context) error {
 	there := make(map[string]bool)
-	for _, dir := range []string{groupDocs, serviceDocs} {
+	for _, dir := range d.what.dirs {
 		names, _, err := d.st.s.ChildrenW(ctx, d.st.path(dir))
 		if err != nil && !errors.Is(err, ErrNoNode) {
 			return err
@@ -228,8 +247,8 @@ func (d *Documents) readLists(ctx context.Context) error {
 			}
 		}
 	}
-	if len(there) > maxDocuments {
-		return errTooMany(d.st.tree, len(there))
+	if len(there) > d.what.limit {
+		return errTooMany(d.what.name, len(there), d.what.limit)
 	}
 	for p := range d.copy {
 		if !there[p] {

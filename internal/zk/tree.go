@@ -95,6 +95,12 @@ func (t Tree) HealthRoot() string { return t.join("health") }
 // HealthService returns one director's verdicts on one service.
 func (t Tree) HealthService(node, service string) string { return t.join("health", node, service) }
 
+// DrainedRoot returns the parent of the real servers that are drained.
+func (t Tree) DrainedRoot() string { return t.join("operator", "drained") }
+
+// Drained returns the entry of a real server that is drained.
+func (t Tree) Drained(name string) string { return t.join("operator", "drained", name) }
+
 // dirs are the persistent parents that every cluster has, parents first,
 // without the root.
 func (t Tree) dirs() []string {
