@@ -153,6 +153,7 @@ type parts struct {
 	elections *zk.Session // carries nothing but the election
 	others    *zk.Session // documents, verdicts, presence
 	documents *zk.Documents
+	drained   *zk.Documents // operator/drained
 	publisher *zk.Publisher
 	netlink   *fence.Netlink
 	links     *fence.LinkWatch
@@ -194,6 +195,7 @@ func newParts(local spec.Local, logs logFlags, log *zap.Logger, claim *life.Clai
 		return p, badInput(err)
 	}
 	p.documents = zk.NewDocuments(zk.NewStore(p.others, p.tree), log)
+	p.drained = zk.NewDrained(zk.NewStore(p.others, p.tree), log)
 	p.publisher = zk.NewPublisher(p.others, log)
 	if err = p.kernel(); err == nil {
 		err = p.startGuard(claim, cfg)
@@ -239,7 +241,7 @@ func (p *parts) join() error {
 	p.director = director.New(director.Config{
 		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Guard: p.guardStatus, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
-		OpenTable: opener(owned), LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
+		OpenTable: opener(owned), Drains: drains{p.drained, zk.NewStore(p.others, p.tree)}, OpenViews: openViews, LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Lateness: p.life.Lateness, FenceLayers: p.life.Layers, CannotHold: p.cannotHold,
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
@@ -293,7 +295,7 @@ func opener(owned *ipvs.Owned) func() (director.Table, error) {
 
 // background are the tasks that outlive the director's work.
 func (p *parts) background() []func(context.Context) error {
-	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.publisher.Run, p.links.Run, p.keys.Run}
+	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.drained.Run, p.publisher.Run, p.links.Run, p.keys.Run}
 }
 
 // direct runs the director, its admin socket, and the check of the credentials.

@@ -105,6 +105,10 @@ type Config struct {
 	// OpenTable is called when a group with services is first seen, and again
 	// after it failed.
 	OpenTable func() (Table, error)
+	// Drains are the operator's words about real servers that are to go.
+	Drains Drains
+	// OpenViews is called when something drains, and again after it failed.
+	OpenViews func() (Views, error)
 	// LeftoverRules tells that an earlier life left rules in the kernel.
 	LeftoverRules bool
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
@@ -139,6 +143,7 @@ type Director struct {
 	cfg     Config
 	log     *zap.Logger
 	rules   *rules
+	drains  *drains
 	started time.Time
 
 	looked atomic.Int64 // time.Duration: when the loop looked at everything last
@@ -177,7 +182,8 @@ func New(cfg Config) *Director {
 		failed:    map[string]failure{},
 		published: map[string]string{},
 	}
-	d.rules = newRules(cfg.OpenTable, d.desiredRules, cfg.Logger)
+	d.drains = newDrains(cfg)
+	d.rules = newRules(cfg.OpenTable, d.desiredRules, d.drains.passed, cfg.Logger)
 	return d
 }
 
@@ -207,6 +213,7 @@ func (d *Director) Run(ctx context.Context, elector Elector) error {
 	part(d.cfg.Checks.Run)
 	part(d.rules.run)
 	part(d.exemptions)
+	part(func(ctx context.Context) error { return d.drains.run(ctx, d.answering) })
 	part(d.loop)
 	d.group.Go(func() error {
 		defer stop() // nothing answers any more: the rest may go
@@ -254,6 +261,8 @@ func (d *Director) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.cfg.Documents.Changes():
+		case <-d.cfg.Drains.Changes():
+		case <-d.drains.changed:
 		case <-d.cfg.Checks.Changed():
 			d.rules.kick()
 		case <-d.cfg.Links:
@@ -275,9 +284,16 @@ func (d *Director) refresh() {
 	if !ok {
 		return
 	}
+	ready, drains := d.drains.load()
+	if !ready {
+		return
+	}
 	sp, problems, changed := d.load(raw)
 	if changed {
 		d.changed(sp, problems)
+	}
+	if drains {
+		d.rules.kick()
 	}
 	d.watch(sp)
 	d.configure(sp)

@@ -395,6 +395,8 @@ type bench struct {
 	fencer    *failingFencer
 	checks    *fakeChecks
 	table     *fakeTable
+	drains    *fakeDrains
+	views     *fakeViews
 	publisher *fakePublisher
 	links     chan struct{}
 	logs      *observer.ObservedLogs
@@ -435,6 +437,8 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 		elector:   &fakeElector{journal: j, held: map[election.Holding]bool{}, changed: make(chan struct{}, 1), ready: make(chan struct{})},
 		checks:    &fakeChecks{changed: make(chan struct{}, 1), fail: make(chan error, 1), verdicts: map[health.Target]health.Verdict{}},
 		table:     &fakeTable{journal: j},
+		drains:    newFakeDrains(),
+		views:     &fakeViews{counts: map[string]Counts{}},
 		publisher: &fakePublisher{now: map[string]string{}},
 		links:     make(chan struct{}, 1),
 		ended:     make(chan error, 1),
@@ -457,7 +461,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 	b.fencer = &failingFencer{Host: b.host(filepath.Join(t.TempDir(), "vips"))}
 	b.cfg = Config{
 		Node: "node01", Interface: "eth0", Version: "v1", Lateness: fence.LatenessUngated, FenceLayers: []string{"test layer"}, Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
-		OpenTable: b.open, CannotHold: func() string { return "" }, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
+		OpenTable: b.open, Drains: b.drains, OpenViews: func() (Views, error) { return b.views, nil }, CannotHold: func() string { return "" }, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
 	}
 	return b
 }

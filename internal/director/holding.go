@@ -28,12 +28,13 @@ type holding struct {
 	group string
 	kick  chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	queued *election.Queued
-	grant  *election.Grant
-	fence  *election.Fence
-	vips   []fence.VIP // what the documents say
-	dirty  bool        // vips differs from what was bound
+	mu       sync.Mutex // guards what follows
+	queued   *election.Queued
+	grant    *election.Grant
+	fence    *election.Fence
+	vips     []fence.VIP // what the documents say
+	dirty    bool        // vips differs from what was bound
+	answered string      // the lock under which this host answers, "" if it does not
 
 	// Only the worker uses these.
 	holds    election.Holding
@@ -161,6 +162,7 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 	switch {
 	case err == nil && !h.bound:
 		h.bound, h.failures = true, 0
+		h.answers(g.Holding.Lock)
 		h.d.log.Info("answering", zap.String(logfield.Group, h.group), zap.Uint64(logfield.Epoch, g.Holding.Epoch),
 			zap.Duration(logfield.Took, h.d.cfg.Now()-begun))
 	case err == nil:
@@ -176,6 +178,27 @@ func (h *holding) answer(ctx context.Context, g election.Grant) {
 	default:
 		h.d.cannotCarry(h.group, g.Holding, err)
 	}
+}
+
+// answers notes under which lock this host answers.
+func (h *holding) answers(lock string) {
+	h.mu.Lock()
+	h.answered = lock
+	h.mu.Unlock()
+}
+
+// answering returns the lock under which this director answers for a group, "" if
+// it does not.
+func (d *Director) answering(group string) string {
+	d.mu.Lock()
+	h := d.holdings[group]
+	d.mu.Unlock()
+	if h == nil {
+		return ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answered
 }
 
 // fencePending reports whether a fence waits to be carried out. The step that
@@ -202,6 +225,7 @@ func (h *holding) current(g election.Grant) (election.Grant, []fence.VIP, bool) 
 // stop removes the addresses, verified, tells the election, and only then takes
 // the rules away.
 func (h *holding) stop(ctx context.Context, f election.Fence) {
+	h.answers("")
 	h.d.log.Info("fencing", zap.String(logfield.Group, h.group), zap.String(logfield.Reason, f.Reason), zap.String(logfield.Lock, f.Holding.Lock))
 	for {
 		err := h.d.cfg.Fencer.Fence(f.Holding, f.Reason)

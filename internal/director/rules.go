@@ -22,6 +22,7 @@ import (
 type rules struct {
 	open    func() (Table, error)
 	desired func(held map[string]bool) []ipvs.Service
+	done    func() // after a pass that made the table what desired returned
 	log     *zap.Logger
 	kicked  chan struct{}
 	every   chan time.Duration
@@ -35,8 +36,8 @@ type rules struct {
 	opened atomic.Bool // the table is open
 }
 
-func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, log *zap.Logger) *rules {
-	return &rules{open: open, desired: desired, log: log, held: map[string]bool{},
+func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, done func(), log *zap.Logger) *rules {
+	return &rules{open: open, desired: desired, done: done, log: log, held: map[string]bool{},
 		kicked: make(chan struct{}, 1), every: make(chan time.Duration, 1)}
 }
 
@@ -95,10 +96,13 @@ func (r *rules) sync(ctx context.Context) error {
 	held := maps.Clone(r.held)
 	r.mu.Unlock()
 	desired := r.desired(held)
-	if len(desired) == 0 && r.tab == nil {
-		return nil
+	if len(desired) > 0 || r.tab != nil {
+		if err := r.reconcile(ctx, desired); err != nil {
+			return err
+		}
 	}
-	return r.reconcile(ctx, desired)
+	r.done()
+	return nil
 }
 
 // clear removes every rule that is ours.
@@ -158,7 +162,8 @@ func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 		return nil
 	}
 	verdicts := d.cfg.Checks.Snapshot()
-	return Rules(sp, held, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
+	services := Rules(sp, held, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
+	return d.drains.reduce(sp, held, services)
 }
 
 // usable reports whether a real server may get connections. One whose check

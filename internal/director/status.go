@@ -41,6 +41,22 @@ type RealServerHealth struct {
 	State   string `json:"state"` // up, down, unknown, unchecked
 	Since   string `json:"since,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// Drain is what the holder's table makes of the operator's drain, nil while there
+	// is none.
+	Drain *DrainHealth `json:"drain,omitempty"`
+}
+
+// DrainHealth tells of a real server that the holder does not send clients to.
+type DrainHealth struct {
+	// State is "draining" as soon as weight 0 is in the kernel's table, "drained" as
+	// soon as the real server is not in it.
+	State string `json:"state"`
+	// Drains are the ids of the entries that are carried out.
+	Drains []string `json:"drains"`
+	// Connections of a real server that drains, as the holder's kernel counts them.
+	Active     int `json:"active"`
+	Inactive   int `json:"inactive"`
+	Persistent int `json:"persistent"` // templates
 }
 
 // GuardStatus is how the guard beside a director is.
@@ -66,6 +82,7 @@ func (d *Director) Status() Status {
 	d.mu.Unlock()
 	if sp != nil {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
+		d.drains.show(s.Health)
 	}
 	return s
 }
@@ -138,7 +155,9 @@ func (d *Director) publish(sp *spec.Spec) {
 	d.mu.Lock()
 	now := map[string]any{"directors/" + d.cfg.Node: d.presence(groups)}
 	d.mu.Unlock()
-	for _, h := range serviceHealth(sp, d.cfg.Checks.Snapshot()) {
+	health := serviceHealth(sp, d.cfg.Checks.Snapshot())
+	d.drains.show(health)
+	for _, h := range health {
 		now["health/"+d.cfg.Node+"/"+h.Service] = h
 	}
 	for path, v := range now {

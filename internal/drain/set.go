@@ -89,3 +89,6 @@ func (s Set) Find(name string) (Item, bool) {
 	}
 	return s.Items[i], true
 }
+
+// Names tells whether any entry is about that address.
+func (s Set) Names(a netip.Addr) bool { return len(s.byAddress[a]) > 0 }

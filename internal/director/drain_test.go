@@ -1,0 +1,447 @@
+package director
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zklvs/zklvs/internal/drain"
+	"github.com/zklvs/zklvs/ipvs"
+)
+
+// fakeDrains is operator/drained: it compares and sets like ZooKeeper.
+type fakeDrains struct {
+	changes chan struct{}
+
+	mu      sync.Mutex
+	unread  bool
+	entries map[string]drain.Stored
+	locks   map[string]bool // that are gone
+	fail    error           // of the next Finish
+	refused []string
+}
+
+func newFakeDrains() *fakeDrains {
+	return &fakeDrains{changes: make(chan struct{}, 1), entries: map[string]drain.Stored{}, locks: map[string]bool{}}
+}
+
+func (f *fakeDrains) Entries() (map[string]drain.Stored, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.entries), !f.unread
+}
+
+func (f *fakeDrains) Changes() <-chan struct{} { return f.changes }
+
+func (f *fakeDrains) Finish(_ context.Context, name string, version int32, data []byte, group, lock string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		err := f.fail
+		f.fail = nil
+		return err
+	}
+	if e, ok := f.entries[name]; !ok || e.Version != version || f.locks[lock] {
+		f.refused = append(f.refused, name+" "+group)
+		return errors.New("refused")
+	}
+	f.put(name, data)
+	return nil
+}
+
+// put needs f.mu.
+func (f *fakeDrains) put(name string, data []byte) {
+	f.entries[name] = drain.Stored{Data: data, Version: f.entries[name].Version + 1}
+	select {
+	case f.changes <- struct{}{}:
+	default:
+	}
+}
+
+func (f *fakeDrains) remove(name string) {
+	f.mu.Lock()
+	delete(f.entries, name)
+	f.mu.Unlock()
+	f.changes <- struct{}{}
+	synctest.Wait()
+}
+
+// write makes an entry as the command does.
+func (f *fakeDrains) write(t *testing.T, server, service string, deadline time.Duration) drain.Target {
+	t.Helper()
+	target, err := drain.ParseTarget(server, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var until time.Time
+	if deadline > 0 {
+		until = time.Now().Add(deadline)
+	}
+	data, err := drain.New(target, "id of "+target.Name(), "root@node01", time.Now(), until).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.put(target.Name(), data)
+	f.mu.Unlock()
+	synctest.Wait()
+	return target
+}
+
+// ends are how an entry says that it ended, by group.
+func (f *fakeDrains) ends(t *testing.T, target drain.Target) map[string]drain.End {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, err := drain.Decode(target.Name(), f.entries[target.Name()].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for g, end := range e.Drained {
+		end.At = ""
+		e.Drained[g] = end
+	}
+	return e.Drained
+}
+
+// fakeViews is what the kernel counts, by destination.
+type fakeViews struct {
+	mu        sync.Mutex
+	counts    map[string]Counts
+	listed    []Connection
+	templates bool // they bring clients back
+	err       error
+	reads     int
+	lists     int
+}
+
+func (f *fakeViews) Counts(keys ...ipvs.Key) (map[ipvs.Key]map[netip.AddrPort]Counts, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads++
+	out := map[ipvs.Key]map[netip.AddrPort]Counts{}
+	for _, k := range keys {
+		out[k] = map[netip.AddrPort]Counts{}
+		for d, c := range f.counts {
+			out[k][netip.MustParseAddrPort(d)] = c
+		}
+	}
+	return out, f.err
+}
+
+func (f *fakeViews) Established(match func(Connection) bool) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lists++
+	n := 0
+	for _, c := range f.listed {
+		if match(c) {
+			n++
+		}
+	}
+	return n, f.err
+}
+
+func (f *fakeViews) TemplatesExpire() bool { return !f.templates }
+func (f *fakeViews) Close()                {}
+
+func (f *fakeViews) set(destination string, c Counts) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[destination] = c
+}
+
+func (f *fakeViews) list(c ...Connection) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listed = c
+}
+
+// drainOf is what this director publishes about a real server.
+func (b *bench) drainOf(service, server string) string {
+	b.t.Helper()
+	b.publisher.mu.Lock()
+	defer b.publisher.mu.Unlock()
+	var h ServiceHealth
+	if err := json.Unmarshal([]byte(b.publisher.now["health/node01/"+service]), &h); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, rs := range h.RealServers {
+		if rs.Address == server && rs.Drain != nil {
+			return fmt.Sprintf("%s %d %d %d %v", rs.Drain.State, rs.Drain.Active, rs.Drain.Inactive, rs.Drain.Persistent, rs.Drain.Drains)
+		}
+	}
+	return ""
+}
+
+func (b *bench) wantTable(want string) {
+	b.t.Helper()
+	if got := b.table.services(); got != " TCP 192.0.2.100:80 ->"+want {
+		b.t.Errorf("rules%s, want%s", got, want)
+	}
+}
+
+const first, second = "192.0.2.11:80", "192.0.2.12:80"
+
+// The whole life of a drain: weight 0, connections go, out of the table, back.
+func TestDrain(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		b.views.set(first, Counts{Active: 2, Inactive: 3, Persistent: 4})
+		target := b.drains.write(t, first, "", 0)
+		b.wantTable(" " + first + "=0 " + second + "=2")
+		if got, want := b.drainOf("http", first), "draining 0 0 0 [id of "+first+"]"; got != want {
+			t.Errorf("published at once: %q, want %q", got, want)
+		}
+		b.pass(10 * time.Second)
+		if got, want := b.drainOf("http", first), "draining 2 3 4 [id of "+first+"]"; got != want {
+			t.Errorf("published: %q, want %q", got, want)
+		}
+		if ends := b.drains.ends(t, target); len(ends) > 0 {
+			t.Fatalf("ended with connections: %v", ends)
+		}
+		b.views.set(first, Counts{Inactive: 3, Persistent: 4})
+		b.pass(3 * time.Second)
+		if diff := cmp.Diff(map[string]drain.End{"web": {Reason: drain.Empty, Node: "node01"}}, b.drains.ends(t, target)); diff != "" {
+			t.Errorf("end (-want +got):\n%s", diff)
+		}
+		b.wantTable(" " + second + "=2")
+		if got, want := b.drainOf("http", first), "drained 0 0 0 [id of "+first+"]"; got != want {
+			t.Errorf("published at the end: %q, want %q", got, want)
+		}
+		b.drains.remove(target.Name())
+		b.wantTable(" " + first + "=1 " + second + "=2")
+		if got := b.drainOf("http", first); got != "" {
+			t.Errorf("published after undrain: %q", got)
+		}
+		reads := b.views.reads
+		if b.pass(time.Minute); b.views.reads != reads {
+			t.Error("connections are counted though nothing drains")
+		}
+	})
+}
+
+// Nothing counts as empty before the destination had weight 0 for a while.
+func TestDrainSettles(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		target := b.drains.write(t, first, "", 0)
+		b.pass(drainSettle)
+		if ends := b.drains.ends(t, target); len(ends) > 0 {
+			t.Errorf("ended %v after it began: %v", drainSettle, ends)
+		}
+		b.pass(3 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) != 1 {
+			t.Errorf("ends: %v", ends)
+		}
+	})
+}
+
+// A connection that comes between two looks: once empty is not enough.
+func TestDrainSeesEmptyTwice(t *testing.T) {
+	e := drain.Entry{}
+	p := progress{since: 0}
+	var got []outcome
+	for i, left := range []int{0, 1, 0, 0, 1, 0, 0, 0} {
+		got = append(got, p.look(drainSettle+time.Duration(i)*time.Second, time.Time{}, e, left))
+	}
+	want := []outcome{goOn, goOn, goOn, confirm, goOn, goOn, confirm, confirm}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDrainDeadline(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		b.views.set(first, Counts{Active: 2, Persistent: 7})
+		b.views.templates = true
+		target := b.drains.write(t, "192.0.2.11", "http", 20*time.Second)
+		b.pass(19 * time.Second)
+		b.wantTable(" " + first + "=0 " + second + "=2")
+		b.pass(3 * time.Second)
+		if diff := cmp.Diff(map[string]drain.End{"web": {Reason: drain.Deadline, Node: "node01", Cut: 2}}, b.drains.ends(t, target)); diff != "" {
+			t.Errorf("end (-want +got):\n%s", diff)
+		}
+		b.wantTable(" " + second + "=2")
+	})
+}
+
+// What keeps a destination from being empty.
+func TestWhatIsLeft(t *testing.T) {
+	vip := netip.MustParseAddrPort("192.0.2.100:80")
+	conn := func(p ipvs.Protocol, virtual netip.AddrPort, destination string) Connection {
+		return Connection{p, virtual, netip.MustParseAddrPort(destination)}
+	}
+	udp := "group: web\nlisten: 192.0.2.100:80/udp\nscheduler: rr\nforward: dr\nreal_servers: [{address: 192.0.2.11:80}, {address: 192.0.2.12:80}]\n"
+	for name, c := range map[string]struct {
+		service   string
+		counts    Counts
+		templates bool
+		listed    []Connection
+		over      bool
+	}{
+		"nothing":                         {over: true},
+		"an active one":                   {counts: Counts{Active: 1}},
+		"closing ones":                    {counts: Counts{Inactive: 5}, over: true},
+		"a flow of UDP":                   {service: udp, counts: Counts{Inactive: 5}},
+		"templates that bring nobody":     {counts: Counts{Persistent: 5}, over: true},
+		"templates that bring clients":    {counts: Counts{Persistent: 5}, templates: true},
+		"one that belongs to no counter":  {listed: []Connection{conn(ipvs.TCP, vip, first)}},
+		"one to another real server":      {listed: []Connection{conn(ipvs.TCP, vip, second)}, over: true},
+		"one to another port":             {listed: []Connection{conn(ipvs.TCP, vip, "192.0.2.11:81")}, over: true},
+		"one of another protocol":         {listed: []Connection{conn(ipvs.UDP, vip, first)}, over: true},
+		"one to another virtual address":  {listed: []Connection{conn(ipvs.TCP, netip.MustParseAddrPort("192.0.2.101:80"), first)}, over: true},
+		"one to another port of the VIP":  {listed: []Connection{conn(ipvs.TCP, netip.MustParseAddrPort("192.0.2.100:81"), first)}, over: true},
+		"one of UDP that has no counters": {service: udp, listed: []Connection{conn(ipvs.UDP, vip, first)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			docs := webDocs()
+			if c.service != "" {
+				docs = with(docs, "spec/services/http", c.service)
+			}
+			play(t, docs, nil, func(b *bench) {
+				b.views.templates = c.templates
+				b.views.set(first, c.counts)
+				b.views.list(c.listed...)
+				b.grant(hold("web", 1), time.Minute)
+				target := b.drains.write(t, first, "", 0)
+				b.pass(20 * time.Second)
+				if over := len(b.drains.ends(t, target)) > 0; over != c.over {
+					t.Errorf("over: %v, want %v", over, c.over)
+				}
+				if len(c.listed) > 0 && !c.over {
+					if got, want := b.drainOf("http", first), "draining 1 0 0 [id of "+first+"]"; got != want {
+						t.Errorf("published: %q, want %q", got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Only who answers counts and ends; a new holder begins anew.
+func TestDrainOverAFailOver(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		target := b.drains.write(t, first, "", 0)
+		b.pass(time.Minute)
+		if ends := b.drains.ends(t, target); len(ends) > 0 {
+			t.Fatalf("a standby ended it: %v", ends)
+		}
+		if got := b.drainOf("http", first); got != "" {
+			t.Errorf("a standby publishes %q", got)
+		}
+		b.grant(hold("web", 1), time.Minute)
+		b.wantTable(" " + first + "=0 " + second + "=2")
+		b.pass(2 * time.Second)
+		b.fence(hold("web", 1))
+		b.pass(time.Minute)
+		b.grant(hold("web", 2), time.Minute)
+		b.pass(drainSettle)
+		if ends := b.drains.ends(t, target); len(ends) > 0 {
+			t.Errorf("the new holder did not count anew: %v", ends)
+		}
+		b.pass(3 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) != 1 {
+			t.Errorf("ends: %v", ends)
+		}
+	})
+}
+
+// A director that has lost its lock does not end a drain, and one whose write
+// failed tries again.
+func TestDrainIsEndedByTheHolderOnly(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		h := hold("web", 1)
+		b.grant(h, time.Minute)
+		b.drains.locks[h.Lock] = true
+		target := b.drains.write(t, first, "", 0)
+		b.pass(10 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) > 0 || len(b.drains.refused) == 0 {
+			t.Errorf("ends %v, refused %v", ends, b.drains.refused)
+		}
+		b.wantTable(" " + first + "=0 " + second + "=2")
+		b.drains.mu.Lock()
+		b.drains.locks, b.drains.fail = nil, errors.New("no connection")
+		b.drains.mu.Unlock()
+		b.pass(3 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) != 1 {
+			t.Errorf("ends: %v", ends)
+		}
+	})
+}
+
+// Two groups have the real server: each is over by itself.
+func TestDrainIsOverGroupByGroup(t *testing.T) {
+	docs := with(webDocs(), "spec/groups/mail", "vips: [192.0.2.101]\n")
+	docs["spec/services/smtp"] = "group: mail\nlisten: 192.0.2.101:80/tcp\nscheduler: rr\nforward: dr\nreal_servers: [{address: 192.0.2.11:80}, {address: 192.0.2.12:80}]\n"
+	play(t, docs, nil, func(b *bench) {
+		target := b.drains.write(t, "192.0.2.11", "", 0)
+		b.grant(hold("web", 1), time.Minute)
+		b.pass(10 * time.Second)
+		if diff := cmp.Diff(map[string]drain.End{"web": {Reason: drain.Empty, Node: "node01"}}, b.drains.ends(t, target)); diff != "" {
+			t.Errorf("ends (-want +got):\n%s", diff)
+		}
+		b.grant(hold("mail", 1), time.Minute)
+		want := " TCP 192.0.2.100:80 -> 192.0.2.12:80=2 TCP 192.0.2.101:80 -> 192.0.2.11:80=0 192.0.2.12:80=1"
+		if got := b.table.services(); got != want {
+			t.Errorf("rules%s, want%s", got, want)
+		}
+		b.pass(10 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) != 2 {
+			t.Errorf("ends: %v", ends)
+		}
+	})
+}
+
+// What stands in ZooKeeper is not trusted.
+func TestMalformedDrainHasNoEffect(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		b.drains.mu.Lock()
+		b.drains.put(first, []byte(`{"format":1}`))
+		b.drains.mu.Unlock()
+		b.pass(10 * time.Second)
+		b.wantTable(" " + first + "=1 " + second + "=2")
+		if n := b.logged("a drain is not understood"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+// Before the entries are known nobody is sent to a drained real server, but not
+// for ever.
+func TestDrainsAreReadFirst(t *testing.T) {
+	prepare := func(b *bench) { b.drains.unread = true }
+	play(t, webDocs(), prepare, func(b *bench) {
+		b.pass(drainWait - 2*time.Second)
+		if len(b.elector.groupNames()) != 0 {
+			t.Error("the election was told of groups before the drains were known")
+		}
+		b.pass(4 * time.Second)
+		if len(b.elector.groupNames()) == 0 {
+			t.Error("the director waits for ever")
+		}
+	})
+}
+
+// A real server whose check has failed drains as well: nothing is left of it.
+func TestDrainOfWhatIsDown(t *testing.T) {
+	play(t, checked("{tcp: {}}"), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		target := b.drains.write(t, first, "", 0)
+		b.pass(10 * time.Second)
+		if ends := b.drains.ends(t, target); len(ends) != 1 {
+			t.Errorf("ends: %v", ends)
+		}
+	})
+}
