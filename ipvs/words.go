@@ -68,8 +68,9 @@ func (s Service) options() string {
 	if s.Persistence > 0 {
 		words = append(words, "-p", fmt.Sprint(int(s.Persistence/time.Second)))
 	}
-	if s.PersistencePrefix > 0 {
-		words = append(words, "-M", maskWord(s.Is6(), s.PersistencePrefix))
+	// ipvsadm does not print the mask of a whole address, nor any without -p.
+	if bits := s.PersistencePrefix; s.Persistence > 0 && bits > 0 && bits != wholeAddress(s.Is6()) {
+		words = append(words, "-M", maskWord(s.Is6(), bits))
 	}
 	if s.Engine != "" {
 		words = append(words, "--pe", s.Engine)
@@ -81,6 +82,13 @@ func (s Service) options() string {
 		words = append(words, "-b", strings.Join(flags, ","))
 	}
 	return withExtras(words, s.Extras)
+}
+
+func wholeAddress(is6 bool) int {
+	if is6 {
+		return 128
+	}
+	return 32
 }
 
 // maskWord is a prefix as ipvsadm writes it: 255.255.255.0, or 64 for IPv6.
