@@ -18,82 +18,121 @@ import (
 // the worse of the two tables. Services that go are removed at the end.
 //
 // Both tables may be in any order; of two entries with one key the first
-// counts. A nil owned means that nothing is.
+// counts. A nil owned means that nothing is. The plan points into both tables,
+// which must not change as long as it is in use.
 func Diff(desired, actual []Service, owned func(Key) bool) Plan {
-	var plan Plan
-	have := index(actual)
-	want := index(desired)
-	for _, k := range sortedKeys(want) {
-		w := want[k]
-		h, ok := have[k]
+	have, want := index(actual), index(desired)
+	d := differ{plan: make(Plan, 0, len(desired)/16)}
+	none := &Service{}
+	for _, w := range sorted(desired, want) {
+		h, ok := have[w.Key]
 		switch {
 		case !ok:
-			plan = append(plan, Step{Op: AddService, Service: w.head()})
+			h = none
+			d.plan = slices.Grow(d.plan, 1+len(w.Destinations))
+			d.plan = append(d.plan, Step{Op: AddService, Service: w})
 		case !w.sameHead(h):
-			plan = append(plan, Step{Op: EditService, Service: w.head(), WasService: h.head()})
+			d.plan = append(d.plan, Step{Op: EditService, Service: w, WasService: h})
 		}
-		plan = append(plan, diffDestinations(k, w.Destinations, h.Destinations)...)
+		d.destinations(w, h)
 	}
-	for _, k := range sortedKeys(have) {
-		if _, ok := want[k]; !ok && owned != nil && owned(k) {
-			plan = append(plan, Step{Op: DeleteService, Service: have[k].head()})
+	for _, h := range sorted(actual, have) {
+		if _, ok := want[h.Key]; !ok && owned != nil && owned(h.Key) {
+			d.plan = append(d.plan, Step{Op: DeleteService, Service: h})
 		}
 	}
-	return plan
+	return d.plan
 }
 
-// diffDestinations is Diff for one service's destinations.
-func diffDestinations(k Key, desired, actual []Destination) []Step {
-	have := indexDestinations(actual)
-	want := indexDestinations(desired)
-	var adds, edits, quiesces, removals []Step
-	step := func(op Op, d Destination) Step {
-		return Step{Op: op, Service: Service{Key: k}, Destination: d}
-	}
-	for _, name := range sortedNames(want) {
-		w := want[name]
-		h, ok := have[name]
-		if !ok {
-			adds = append(adds, step(AddDestination, w))
-			continue
-		}
-		if sameDestination(w, h) {
-			continue
-		}
-		edit := step(EditDestination, w)
-		edit.WasDestination = h
-		if w.Weight == 0 {
-			quiesces = append(quiesces, edit)
-		} else {
-			edits = append(edits, edit)
-		}
-	}
-	for _, name := range sortedNames(have) {
-		if _, ok := want[name]; !ok {
-			removals = append(removals, step(DeleteDestination, have[name]))
-		}
-	}
-	return slices.Concat(adds, edits, quiesces, removals)
+// differ is one Diff. The slices serve one service after the other.
+type differ struct {
+	plan                      Plan
+	want, have                []*Destination
+	edits, quiesces, removals []Step
 }
 
-// sameHead tells whether an edit of s to o would change nothing.
-func (s Service) sameHead(o Service) bool {
+// destinations is Diff for one service's destinations.
+func (d *differ) destinations(w, h *Service) {
+	d.want, d.have = byName(d.want[:0], w.Destinations), byName(d.have[:0], h.Destinations)
+	d.edits, d.quiesces, d.removals = d.edits[:0], d.quiesces[:0], d.removals[:0]
+	want, have := d.want, d.have
+	for len(want) > 0 || len(have) > 0 {
+		order := 0
+		switch {
+		case len(want) == 0:
+			order = 1
+		case len(have) == 0:
+			order = -1
+		default:
+			order = compareNames(want[0].AddrPort(), have[0].AddrPort())
+		}
+		switch {
+		case order < 0:
+			d.plan = append(d.plan, Step{Op: AddDestination, Service: w, Destination: want[0]})
+			want = want[1:]
+		case order > 0:
+			d.removals = append(d.removals, Step{Op: DeleteDestination, Service: w, Destination: have[0]})
+			have = have[1:]
+		default:
+			d.edit(Step{Op: EditDestination, Service: w, Destination: want[0], WasDestination: have[0]})
+			want, have = want[1:], have[1:]
+		}
+	}
+	d.plan = append(append(append(d.plan, d.edits...), d.quiesces...), d.removals...)
+}
+
+// edit files a step that replaces a destination, if it changes anything.
+func (d *differ) edit(s Step) {
+	switch {
+	case sameDestination(s.Destination, s.WasDestination):
+	case s.Destination.Weight == 0:
+		d.quiesces = append(d.quiesces, s)
+	default:
+		d.edits = append(d.edits, s)
+	}
+}
+
+// sameHead tells whether an edit of o to s would change nothing. Without
+// persistence the kernel does not look at the prefix.
+func (s *Service) sameHead(o *Service) bool {
 	return s.Key == o.Key && s.Scheduler == o.Scheduler && s.SchedulerFlags == o.SchedulerFlags && s.OnePacket == o.OnePacket &&
-		s.Persistence == o.Persistence && s.PersistencePrefix == o.PersistencePrefix && s.Engine == o.Engine && s.Extras == o.Extras
+		s.Persistence == o.Persistence && s.Engine == o.Engine && s.Extras == o.Extras &&
+		(s.Persistence == 0 || s.prefix() == o.prefix())
 }
 
-// sameDestination tells whether an edit of have to want would change nothing. The
-// kernel calls a destination on this host local, whatever it was added with.
-func sameDestination(want, have Destination) bool {
-	if have.Forward == Local {
-		want.Forward, want.Tunnel, have.Tunnel = Local, Tunnel{}, Tunnel{}
+// same tells whether o holds what s wants, destinations in the same order.
+func (s *Service) same(o *Service) bool {
+	if !s.sameHead(o) || len(s.Destinations) != len(o.Destinations) {
+		return false
 	}
-	return want == have
+	for i := range s.Destinations {
+		if !sameDestination(&s.Destinations[i], &o.Destinations[i]) {
+			return false
+		}
+	}
+	return true
 }
 
-func index(services []Service) map[Key]Service {
-	m := make(map[Key]Service, len(services))
-	for _, s := range services {
+// sameDestination tells whether an edit of have to want would change nothing.
+// The kernel may call a destination on this host local, whatever it was added
+// with.
+func sameDestination(want, have *Destination) bool {
+	if *want == *have {
+		return true
+	}
+	if have.Forward != Local {
+		return false
+	}
+	w, h := *want, *have
+	w.Forward, w.Tunnel, h.Tunnel = Local, Tunnel{}, Tunnel{}
+	return w == h
+}
+
+// index finds services by their key: of two with one key the first.
+func index(services []Service) map[Key]*Service {
+	m := make(map[Key]*Service, len(services))
+	for i := range services {
+		s := &services[i]
 		if _, ok := m[s.Key]; !ok {
 			m[s.Key] = s
 		}
@@ -101,32 +140,28 @@ func index(services []Service) map[Key]Service {
 	return m
 }
 
-func indexDestinations(ds []Destination) map[netip.AddrPort]Destination {
-	m := make(map[netip.AddrPort]Destination, len(ds))
-	for _, d := range ds {
-		if _, ok := m[d.AddrPort()]; !ok {
-			m[d.AddrPort()] = d
+// sorted lists the services that are in their index, in order.
+func sorted(services []Service, in map[Key]*Service) []*Service {
+	out := make([]*Service, 0, len(in))
+	for i := range services {
+		if s := &services[i]; in[s.Key] == s {
+			out = append(out, s)
 		}
 	}
-	return m
+	byKey := func(a, b *Service) int { return a.Key.Compare(b.Key) }
+	if !slices.IsSortedFunc(out, byKey) {
+		slices.SortFunc(out, byKey)
+	}
+	return out
 }
 
-func sortedKeys(m map[Key]Service) []Key {
-	keys := make([]Key, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
+// byName appends the destinations in order, of two with one name the first.
+func byName(to []*Destination, ds []Destination) []*Destination {
+	for i := range ds {
+		to = append(to, &ds[i])
 	}
-	slices.SortFunc(keys, Key.Compare)
-	return keys
-}
-
-func sortedNames(m map[netip.AddrPort]Destination) []netip.AddrPort {
-	names := make([]netip.AddrPort, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	slices.SortFunc(names, compareNames)
-	return names
+	slices.SortStableFunc(to, func(a, b *Destination) int { return compareNames(a.AddrPort(), b.AddrPort()) })
+	return slices.CompactFunc(to, func(a, b *Destination) bool { return a.AddrPort() == b.AddrPort() })
 }
 
 func compareNames(a, b netip.AddrPort) int {
@@ -141,4 +176,14 @@ func sortTable(services []Service) {
 			return compareNames(a.AddrPort(), b.AddrPort())
 		})
 	}
+}
+
+// sortedKeys lists an index's keys in order.
+func sortedKeys(m map[Key]*Service) []Key {
+	keys := make([]Key, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, Key.Compare)
+	return keys
 }

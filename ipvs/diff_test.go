@@ -115,7 +115,7 @@ func (m model) table() []Service {
 
 func (m model) apply(s Step) error {
 	svc, ok := m[s.Service.Key]
-	at := slices.IndexFunc(svc.Destinations, func(d Destination) bool { return d.AddrPort() == s.Destination.AddrPort() })
+	at := slices.IndexFunc(svc.Destinations, func(d Destination) bool { return s.Destination != nil && d.AddrPort() == s.Destination.AddrPort() })
 	isAdd := s.Op == AddService || s.Op == AddDestination
 	exists := ok
 	if s.Op.onDestination() {
@@ -129,18 +129,18 @@ func (m model) apply(s Step) error {
 	}
 	switch s.Op {
 	case AddService:
-		svc = s.Service
+		svc = s.Service.head()
 	case EditService:
 		ds := svc.Destinations
-		svc = s.Service
+		svc = s.Service.head()
 		svc.Destinations = ds
 	case DeleteService:
 		delete(m, s.Service.Key)
 		return nil
 	case AddDestination:
-		svc.Destinations = append(svc.Destinations, s.Destination)
+		svc.Destinations = append(svc.Destinations, *s.Destination)
 	case EditDestination:
-		svc.Destinations[at] = s.Destination
+		svc.Destinations[at] = *s.Destination
 	case DeleteDestination:
 		svc.Destinations = slices.Delete(svc.Destinations, at, at+1)
 	}

@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"github.com/zklvs/zklvs/ipvs/genl"
 )
 
 // Errors to decide on with errors.Is.
 var (
 	// ErrNoKernelSupport: there is no ip_vs in this kernel.
 	ErrNoKernelSupport = errors.New("kernel has no ip_vs: modprobe ip_vs, or boot a kernel built with CONFIG_IP_VS")
-	// ErrReloaded: ip_vs was unloaded and loaded again during the life of
-	// this process, whose netlink library cannot talk to the new one.
-	ErrReloaded = errors.New("ip_vs was unloaded and loaded again: restart this program")
 	// ErrNoScheduler: the kernel has no such scheduler.
 	ErrNoScheduler = errors.New("kernel has no such scheduler")
 	// ErrRaced: the table changed between read and write, because another
@@ -24,14 +23,6 @@ var (
 	ErrPermission = errors.New("changing the IPVS table needs CAP_NET_ADMIN: run as root")
 	// ErrClosed: the Table was closed.
 	ErrClosed = errors.New("IPVS table is closed")
-)
-
-// A destination of another family than its service (a tunnel can have one):
-// the library sends its address without its family, so the kernel takes it for
-// one of the service's family and acts on another destination, or on none.
-var (
-	errIPv6Destination = errors.New("cannot change an IPv6 destination of an IPv4 service: do it by hand with ipvsadm")
-	errIPv4Destination = errors.New("cannot change an IPv4 destination of an IPv6 service: do it by hand with ipvsadm")
 )
 
 // StepError is a step that the kernel refused.
@@ -106,9 +97,16 @@ func explain(s Step, err error) error {
 		if s.Op.onDestination() {
 			return fmt.Errorf("the service has no such destination: %w (%w)", ErrRaced, errno)
 		}
+		if s.Service.Engine != "" {
+			return fmt.Errorf("%w, or no such persistence engine: no module %s, or none for %q (%w)",
+				ErrNoScheduler, SchedulerModule(s.Service.Scheduler), s.Service.Engine, errno)
+		}
 		return fmt.Errorf("%w: no module %s for %q (%w)", ErrNoScheduler, SchedulerModule(s.Service.Scheduler), s.Service.Scheduler, errno)
 	case syscall.EINVAL:
-		if s.Op == AddDestination {
+		switch {
+		case s.Op.onDestination() && s.Destination.Address.Is4() == s.Service.Is6():
+			return fmt.Errorf("no destination of another family than its service can be added beside a sync daemon (%w)", errno)
+		case s.Op == AddDestination:
 			return fmt.Errorf("the kernel takes this for no unicast address: "+
 				"is it a broadcast address here, or is lo down in this network namespace (ip link set lo up)? (%w)", errno)
 		}
@@ -134,10 +132,7 @@ func alreadyGone(s Step, err error) bool {
 // socket, or no answer that is an errno.
 func fatal(err error) bool {
 	var errno syscall.Errno
-	if errors.Is(err, errIPv6Destination) || errors.Is(err, errIPv4Destination) {
-		return false
-	}
-	return !errors.As(err, &errno) || errno == syscall.EPERM || errno == syscall.EACCES || errno == syscall.EBADF
+	return errors.Is(err, genl.ErrLost) || !errors.As(err, &errno) || errno == syscall.EPERM || errno == syscall.EACCES || errno == syscall.EBADF
 }
 
 // quoted is a program's output as the tail of an error, on one line.

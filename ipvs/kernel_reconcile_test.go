@@ -33,10 +33,13 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 	foreign := n.saved()
 	table := n.open()
 	noDiff(t, "foreign services as read", lines(`
+-A -f 7 -s rr
+-a -f 7 -r 10.9.9.1:0 -g -w 1
+-A -t [::ffff:10.9.9.9]:80 -s rr
 -A -t 10.9.9.9:443 -s wlc -p 60 -M 255.255.255.0
 -a -t 10.9.9.9:443 -r 10.9.9.1:443 -i -w 5 --tun-type ipip -x 100 -y 50
 -A -u 10.9.9.9:53 -s rr -o
--A -t 10.9.9.9:444 -s sh -b flag-1,flag-2
+-A -t 10.9.9.9:444 -s sh -b sh-fallback,sh-port
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1
 -A -t [2001:db8::1]:81 -s rr -p 60 -M 64
@@ -61,7 +64,7 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 		{"-E -t 10.0.0.1:80 -s rr", `service TCP 10.0.0.1:80 was "-s rr", left as "-s rr -p 300"`},
 		{"-E -t 10.0.0.1:80 -s rr -p 30", `service TCP 10.0.0.1:80 was "-s rr -p 30", left as "-s rr -p 300"`},
 		{"-E -t 10.0.0.1:80 -s rr -p 300 -M 255.255.0.0", `service TCP 10.0.0.1:80 was "-s rr -p 300 -M 255.255.0.0", left as "-s rr -p 300"`},
-		{"-E -u 10.0.0.1:53 -s sh -b sh-port", `service UDP 10.0.0.1:53 was "-s sh -b flag-2", left as "-s sh"`},
+		{"-E -u 10.0.0.1:53 -s sh -b sh-port", `service UDP 10.0.0.1:53 was "-s sh -b sh-port", left as "-s sh"`},
 		{"-E -u 10.0.0.1:53 -s sh -o", `service UDP 10.0.0.1:53 was "-s sh -o", left as "-s sh"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

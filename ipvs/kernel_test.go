@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -26,10 +27,8 @@ type namespace struct {
 // newNamespace makes a namespace. It skips, loudly, where there is no IPVS.
 func newNamespace(t testing.TB) *namespace {
 	t.Helper()
-	if _, err := familyID(); err != nil {
-		if runModprobe(t.Context(), "ip_vs") != nil {
-			t.Skip("SKIP: this kernel has no ip_vs: run through deploy/kernel/with-ipvs")
-		}
+	if !hasIPVS(t) {
+		t.Skip("SKIP: this kernel has no ip_vs: run through deploy/kernel/with-ipvs")
 	}
 	n := &namespace{t: t}
 	n.thread(func() error {
@@ -40,6 +39,13 @@ func newNamespace(t testing.TB) *namespace {
 	t.Cleanup(func() { n.handle.Close() })
 	n.lo(true)
 	return n
+}
+
+// hasIPVS tells whether this kernel has ip_vs, and loads it.
+func hasIPVS(t testing.TB) bool {
+	t.Helper()
+	_, err := os.Stat("/sys/module/ip_vs")
+	return err == nil || runModprobe(t.Context(), "ip_vs") == nil
 }
 
 // newNS moves the calling thread to a new namespace, whose lo is down.

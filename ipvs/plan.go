@@ -24,17 +24,19 @@ func (o Op) String() string { return "-" + string(rune(o)) }
 // onDestination tells whether the operation is about a destination.
 func (o Op) onDestination() bool { return o >= 'a' }
 
-// Step is one change of the table.
+// Step is one change of the table. It points to services and destinations
+// instead of holding them, so that a plan of 30,000 steps is small.
 type Step struct {
 	Op Op
-	// Service is the service as it is to be, without destinations. A step
-	// about a destination, and a removal, need only its Key.
-	Service Service
-	// Destination is the destination as it is to be, or the one to remove.
-	Destination Destination
-	// WasService and WasDestination are what an edit replaces.
-	WasService     Service
-	WasDestination Destination
+	// Service is the service as it is to be; its destinations do not count. A
+	// step about a destination, and a removal, need only its Key.
+	Service *Service
+	// Destination is the destination as it is to be, or the one to remove; nil
+	// in a step about a service.
+	Destination *Destination
+	// WasService and WasDestination are what an edit replaces, else nil.
+	WasService     *Service
+	WasDestination *Destination
 }
 
 // String is the step as arguments of ipvsadm: "-a -t 10.0.0.1:80 -r
@@ -54,7 +56,10 @@ func (s Step) String() string {
 
 // phrase is the step in words, for errors: "add service TCP 10.0.0.1:80".
 func (s Step) phrase() string {
-	key, dest := s.Service.Key.String(), s.Destination.AddrPort().String()
+	key, dest := s.Service.Key.String(), ""
+	if s.Destination != nil {
+		dest = s.Destination.AddrPort().String()
+	}
 	switch s.Op {
 	case AddService:
 		return "add service " + key

@@ -115,7 +115,7 @@ func (r *Reconciler) round(ctx context.Context, desired []Service, report *Repor
 
 // giveUp shrinks the record of what is ours by what is neither desired nor in
 // the kernel any more.
-func (r *Reconciler) giveUp(have, want map[Key]Service, result Result) error {
+func (r *Reconciler) giveUp(have, want map[Key]*Service, result Result) error {
 	for _, s := range append(result.Done, result.Moot...) {
 		if s.Op == DeleteService {
 			delete(have, s.Service.Key)
@@ -133,7 +133,7 @@ func (r *Reconciler) giveUp(have, want map[Key]Service, result Result) error {
 }
 
 // noteFound reports what this life did not put into the table.
-func (r *Reconciler) noteFound(report *Report, have, want map[Key]Service) {
+func (r *Reconciler) noteFound(report *Report, have, want map[Key]*Service) {
 	for _, k := range sortedKeys(have) {
 		_, wanted := want[k]
 		switch {

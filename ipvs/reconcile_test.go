@@ -128,15 +128,15 @@ func suiteDrift(t *testing.T, table, adversary *Table) {
 		do   Step
 		want []string
 	}{
-		{"destination removed", Step{Op: DeleteDestination, Service: web, Destination: dest("10.0.1.1:80", DR, 1)},
+		{"destination removed", step(DeleteDestination, web, dest("10.0.1.1:80", DR, 1)),
 			[]string{"destination 10.0.1.1:80 of TCP 10.0.0.1:80 was missing"}},
-		{"destination edited", Step{Op: EditDestination, Service: web, Destination: dest("10.0.1.1:80", TUN, 9)},
+		{"destination edited", step(EditDestination, web, dest("10.0.1.1:80", TUN, 9)),
 			[]string{`destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-i -w 9 --tun-type ipip", left as "-g -w 1"`}},
-		{"destination added", Step{Op: AddDestination, Service: web, Destination: dest("10.0.1.7:80", DR, 1)},
+		{"destination added", step(AddDestination, web, dest("10.0.1.7:80", DR, 1)),
 			[]string{"destination 10.0.1.7:80 of TCP 10.0.0.1:80 was not ours"}},
-		{"service edited", Step{Op: EditService, Service: web},
+		{"service edited", step(EditService, web),
 			[]string{`service TCP 10.0.0.1:80 was "-s wlc", left as "-s rr"`}},
-		{"service removed", Step{Op: DeleteService, Service: dns},
+		{"service removed", step(DeleteService, dns),
 			[]string{"service UDP 10.0.0.1:53 was missing", "destination 10.0.1.1:5353 of UDP 10.0.0.1:53 was missing"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -193,8 +193,8 @@ func suiteRace(t *testing.T, table, adversary *Table) {
 	desired := webAndDNS(t)
 	reads := 0
 	meddle := map[int]Plan{
-		1: {{Op: AddService, Service: service(t, "TCP 10.0.0.1:80", "wlc")}},
-		2: {{Op: DeleteService, Service: service(t, "TCP 10.0.0.1:80", "wlc")}},
+		1: {step(AddService, service(t, "TCP 10.0.0.1:80", "wlc"))},
+		2: {step(DeleteService, service(t, "TCP 10.0.0.1:80", "wlc"))},
 	}
 	r := newReconciler(meddler{table, func() {
 		reads++
@@ -208,8 +208,8 @@ func suiteRace(t *testing.T, table, adversary *Table) {
 
 	// One who never rests: it ends, with an error that says so.
 	victim := desired[0].Destinations[0]
-	gone := Plan{{Op: DeleteDestination, Service: desired[0], Destination: victim}}
-	back := Plan{{Op: AddDestination, Service: desired[0], Destination: victim}}
+	gone := Plan{step(DeleteDestination, desired[0], victim)}
+	back := Plan{step(AddDestination, desired[0], victim)}
 	meddle = map[int]Plan{4: gone, 5: back, 6: gone, 7: back}
 	desired[0].Destinations[0].Weight = 7
 	report, err = r.Reconcile(t.Context(), desired)
@@ -239,8 +239,8 @@ func TestReconcileReportsWhatItCouldNotRepair(t *testing.T) {
 	desired := webAndDNS(t)
 	mustReconcile(t, r, desired)
 	mustApply(t, fakeTable(k), Plan{
-		{Op: DeleteDestination, Service: desired[0], Destination: desired[0].Destinations[0]},
-		{Op: DeleteDestination, Service: desired[1], Destination: desired[1].Destinations[0]},
+		step(DeleteDestination, desired[0], desired[0].Destinations[0]),
+		step(DeleteDestination, desired[1], desired[1].Destinations[0]),
 	})
 	failures := 0
 	k.fail = func(op string) error {

@@ -13,8 +13,18 @@ import (
 // Schedulers lists the kernel's schedulers by name (net/netfilter/ipvs/,
 // Linux 6.12). A kernel may be built without some of them: Debian's has no
 // twos.
-func Schedulers() []string {
-	return []string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
+func Schedulers() []string { return slices.Clone(schedulers[:]) }
+
+var schedulers = [...]string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
+
+// schedulerName is the name in b, without a copy where we know it.
+func schedulerName(b []byte) string {
+	for _, known := range schedulers {
+		if string(b) == known {
+			return known
+		}
+	}
+	return string(b)
 }
 
 // SchedulerModule is the kernel module that holds a scheduler.

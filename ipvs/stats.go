@@ -1,55 +1,52 @@
 package ipvs
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
-	"github.com/moby/ipvs"
+	"github.com/zklvs/zklvs/ipvs/genl"
 )
 
-// ServiceStats are the counters of a service since it was added.
+// ServiceStats are the counters of a service since it was added, or since Zero.
 type ServiceStats struct {
 	Key
 	Counters
+	Scheduler    string
 	Destinations []DestinationStats
 }
 
-// DestinationStats are the counters of a destination since it was added.
+// DestinationStats are the counters of a destination since it was added, or
+// since Zero.
 type DestinationStats struct {
 	AddrPort netip.AddrPort
+	Forward  Forward
+	Weight   int
 	// ActiveConn counts TCP connections that are established or about to be
 	// (SYN_RECV too), as `ipvsadm -L` does.
 	ActiveConn int
 	// InactConn counts all others: closing ones, and all of UDP.
 	InactConn int
+	// PersistConn counts the persistence templates: clients that are bound to
+	// this destination.
+	PersistConn int
 	Counters
 }
 
 // Counters count what passed, as of the kernel's last estimation: they are up
-// to 2 s old (ip_vs_est.c), unlike ActiveConn and InactConn. The packet and
-// connection counts are 32 bits wide in the messages read here and wrap.
+// to 2 s old (ip_vs_est.c), unlike the numbers of connections. Those about
+// packets and bytes that went out are 0 for dr and tun: answers do not pass the
+// director. Rates are the kernel's, a second, averaged over some.
 type Counters struct {
-	Connections uint32
-	InPackets   uint32
-	OutPackets  uint32 // 0 for dr and tun: answers do not pass the director
-	InBytes     uint64
-	OutBytes    uint64
+	Connections, InPackets, OutPackets, InBytes, OutBytes                uint64
+	ConnectionRate, InPacketRate, OutPacketRate, InByteRate, OutByteRate uint64
 }
 
 // Stats reads the counters of the given services, or of all if there are
 // none. A service that the kernel does not have is left out.
 func (t *Table) Stats(keys ...Key) ([]ServiceStats, error) {
-	var only map[Key]bool
-	if len(keys) > 0 {
-		only = make(map[Key]bool, len(keys))
-		for _, k := range keys {
-			only[k] = true
-		}
-	}
 	var out []ServiceStats
-	err := t.each(only, func(s *ipvs.Service, ds []*ipvs.Destination) {
-		out = append(out, statsFromKernel(s, ds))
-	})
+	err := t.each(keys, true, func(s *rawService, ds []rawDest) { out = append(out, s.stats(ds)) })
 	if err != nil {
 		return nil, err
 	}
@@ -57,26 +54,36 @@ func (t *Table) Stats(keys ...Key) ([]ServiceStats, error) {
 	return out, nil
 }
 
-func statsFromKernel(s *ipvs.Service, ds []*ipvs.Destination) ServiceStats {
-	key, _ := keyFromKernel(s)
-	out := ServiceStats{Key: key, Counters: counters(s.Stats)}
-	for _, d := range ds {
-		addr, _ := netip.AddrFromSlice(d.Address)
+func (r *rawService) stats(ds []rawDest) ServiceStats {
+	out := ServiceStats{Key: r.key(), Counters: r.counters, Scheduler: r.scheduler}
+	for i := range ds {
+		d := &ds[i]
+		is := d.destination()
 		out.Destinations = append(out.Destinations, DestinationStats{
-			AddrPort:   netip.AddrPortFrom(addr, d.Port),
-			ActiveConn: d.ActiveConnections,
-			InactConn:  d.InactiveConnections,
-			Counters:   counters(ipvs.SvcStats(d.Stats)),
+			AddrPort: is.AddrPort(), Forward: is.Forward, Weight: is.Weight,
+			ActiveConn: int(d.active), InactConn: int(d.inact), PersistConn: int(d.persist),
+			Counters: d.counters,
 		})
 	}
 	slices.SortFunc(out.Destinations, func(a, b DestinationStats) int { return compareNames(a.AddrPort, b.AddrPort) })
 	return out
 }
 
-func counters(s ipvs.SvcStats) Counters {
-	return Counters{
-		Connections: s.Connections,
-		InPackets:   s.PacketsIn, OutPackets: s.PacketsOut,
-		InBytes: s.BytesIn, OutBytes: s.BytesOut,
-	}
+// Zero sets the counters of these services and their destinations to zero, or
+// of all if there are none, foreign ones too. The numbers of connections stay.
+func (t *Table) Zero(keys ...Key) error {
+	return t.call("zero the IPVS counters", func() error {
+		if len(keys) == 0 {
+			return t.conn.Get(t.family, cmdZero, func(*genl.Encoder) {}, ignore)
+		}
+		for _, k := range keys {
+			err := t.conn.Get(t.family, cmdZero, func(e *genl.Encoder) { e.End(k.encodeKey(e)) }, ignore)
+			if err != nil {
+				return fmt.Errorf("service %v: %w", k, err)
+			}
+		}
+		return nil
+	})
 }
+
+func ignore(*genl.Decoder) {}

@@ -2,20 +2,21 @@ package ipvs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
-	"github.com/moby/ipvs"
+	"github.com/zklvs/zklvs/ipvs/genl"
+	"github.com/zklvs/zklvs/ipvs/genl/genltest"
 )
 
 func TestOpenWithoutKernelSupport(t *testing.T) {
-	if _, err := familyID(); err == nil || runModprobe(t.Context(), "ip_vs") == nil {
+	if hasIPVS(t) {
 		t.Skip("SKIP: this kernel has ip_vs, so it cannot be found missing: run on one without")
 	}
 	for range 2 { // it must be no different the second time
@@ -40,21 +41,33 @@ func bigPlan(n int) Plan {
 	return Diff(services, nil, nil)
 }
 
+// batchOf is how many steps of bigPlan go in one batch.
+func batchOf(t *testing.T) int {
+	k := newFakeKernel()
+	sock := genltest.New(k.play)
+	table := fakeTable(k)
+	table.conn = genl.NewConn(sock)
+	mustApply(t, table, bigPlan(1000))
+	if n := len(sock.Datagrams); n < 10 || n > 30 {
+		t.Fatalf("%d datagrams for 2,000 steps", n)
+	}
+	n := 0
+	for b := sock.Datagrams[0]; len(b) > 0; b = b[binary.NativeEndian.Uint32(b):] {
+		n++
+	}
+	return n
+}
+
 func TestApplyStopsWhenNothingCanSucceed(t *testing.T) {
+	batch := batchOf(t)
 	for _, tt := range []struct {
-		errno error
-		is    error
-		want  string
+		errno  error
+		is     error
+		done   int
+		reason string
 	}{
-		{
-			syscall.EPERM, ErrPermission,
-			"apply to the IPVS table: 1 steps failed, 3 not tried; add service TCP 10.0.0.1:2: " +
-				"changing the IPVS table needs CAP_NET_ADMIN: run as root (operation not permitted)",
-		},
-		{
-			errors.New("Socket got closed on receive"), nil,
-			"apply to the IPVS table: 1 steps failed, 3 not tried; add service TCP 10.0.0.1:2: Socket got closed on receive",
-		},
+		{syscall.EPERM, ErrPermission, 2, "add service TCP 10.0.0.1:2: changing the IPVS table needs CAP_NET_ADMIN: run as root (operation not permitted)"},
+		{errors.New("no socket any more"), nil, 0, "add service TCP 10.0.0.1:1: send to the kernel: no socket any more"},
 	} {
 		k := newFakeKernel()
 		k.fail = func(string) error {
@@ -63,13 +76,16 @@ func TestApplyStopsWhenNothingCanSucceed(t *testing.T) {
 			}
 			return nil
 		}
-		r, err := fakeTable(k).Apply(t.Context(), bigPlan(3))
-		noDiff(t, "error", tt.want, fmt.Sprint(err))
+		r, err := fakeTable(k).Apply(t.Context(), bigPlan(1000))
+		want := fmt.Sprintf("apply to the IPVS table: %d steps failed, %d not tried; %s; ", batch-tt.done, 2000-batch, tt.reason)
+		if !strings.HasPrefix(fmt.Sprint(err), want) {
+			t.Errorf("error %v\nwant  %s...", err, want)
+		}
 		if !errors.Is(err, tt.errno) || (tt.is != nil && !errors.Is(err, tt.is)) {
 			t.Errorf("error %v does not wrap %v and %v", err, tt.errno, tt.is)
 		}
-		if len(r.Done) != 2 || len(r.Failed) != 1 || len(r.Skipped) != 3 {
-			t.Errorf("done %v, failed %v, skipped %v", r.Done, r.Failed, r.Skipped)
+		if len(r.Done) != tt.done || len(r.Failed) != batch-tt.done || len(r.Skipped) != 2000-batch {
+			t.Errorf("%d done, %d failed, %d skipped", len(r.Done), len(r.Failed), len(r.Skipped))
 		}
 	}
 }
@@ -93,6 +109,7 @@ func TestApplyGoesOnAfterAnErrno(t *testing.T) {
 }
 
 func TestApplyStopsWithItsContext(t *testing.T) {
+	batch := batchOf(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	k := newFakeKernel()
 	k.fail = func(string) error {
@@ -101,23 +118,70 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 		}
 		return nil
 	}
-	r, err := fakeTable(k).Apply(ctx, bigPlan(3))
-	noDiff(t, "error", "apply to the IPVS table: 0 steps failed, 2 not tried; context canceled", fmt.Sprint(err))
-	if !errors.Is(err, context.Canceled) || len(r.Done) != 4 || len(r.Skipped) != 2 {
-		t.Errorf("%v: done %v, skipped %v", err, r.Done, r.Skipped)
+	r, err := fakeTable(k).Apply(ctx, bigPlan(1000))
+	noDiff(t, "error", fmt.Sprintf("apply to the IPVS table: 0 steps failed, %d not tried; context canceled", 2000-batch), fmt.Sprint(err))
+	if !errors.Is(err, context.Canceled) || len(r.Done) != batch || len(r.Skipped) != 2000-batch {
+		t.Errorf("%v: %d done, %d skipped", err, len(r.Done), len(r.Skipped))
+	}
+}
+
+// The steps of a service that could not be added are skipped, in its batch and
+// in later ones; one that stands there already gets its destinations.
+func TestApplyWithoutItsService(t *testing.T) {
+	k := newFakeKernel()
+	many := func(name, scheduler string) Service {
+		s := service(t, name, scheduler)
+		for i := range 300 {
+			s.Destinations = append(s.Destinations, dest(fmt.Sprintf("10.0.%d.%d:80", 1+i/100, i%100), DR, 1))
+		}
+		return s
+	}
+	bogus, there := many("TCP 10.0.0.1:80", "bogus"), many("TCP 10.0.0.2:80", "rr")
+	mustApply(t, fakeTable(k), Diff([]Service{there.head()}, nil, nil))
+	r, err := fakeTable(k).Apply(t.Context(), Diff([]Service{bogus, there}, nil, nil))
+	if !errors.Is(err, ErrNoScheduler) || !errors.Is(err, ErrRaced) {
+		t.Error(err)
+	}
+	if len(r.Done) != 300 || len(r.Failed) != 2 || len(r.Skipped) != 300 {
+		t.Errorf("%d done, %d failed, %d skipped", len(r.Done), len(r.Failed), len(r.Skipped))
+	}
+}
+
+// ip_vs was unloaded, and loaded again with another number.
+func TestTableAfterModuleWasReloaded(t *testing.T) {
+	k := newFakeKernel()
+	table := fakeTable(k)
+	k.family = 43
+	if _, err := table.Services(); err != nil {
+		t.Errorf("read: %v", err)
+	}
+	k.family = 44
+	plan := bigPlan(1000)
+	if r, err := table.Apply(t.Context(), plan); err != nil || len(r.Done) != len(plan) {
+		t.Errorf("apply: %v", err)
+	}
+	if _, err := table.Timeouts(); err != nil {
+		t.Errorf("timeouts: %v", err)
 	}
 }
 
 func TestTableAfterModuleWasUnloaded(t *testing.T) {
 	k := newFakeKernel()
-	table := &Table{h: k, supported: func() error { return ErrNoKernelSupport }}
-	k.fail = func(string) error { return syscall.ENOENT } // what netlink says to an unknown family
-	if _, err := table.Services(); !errors.Is(err, ErrNoKernelSupport) {
+	table := fakeTable(k)
+	loads := 0
+	table.load = func() error { loads++; return errors.New("modprobe: no") }
+	k.family = 0
+	if _, err := table.Services(); !errors.Is(err, ErrNoKernelSupport) || !strings.HasSuffix(fmt.Sprint(err), ": modprobe: no") {
 		t.Errorf("read: %v", err)
 	}
-	r, err := table.Apply(t.Context(), bigPlan(2))
-	if !errors.Is(err, ErrNoKernelSupport) || errors.Is(err, ErrNoScheduler) || len(r.Skipped) != 3 {
-		t.Errorf("apply: %v, skipped %v", err, r.Skipped)
+	batch := batchOf(t)
+	r, err := table.Apply(t.Context(), bigPlan(1000))
+	if !errors.Is(err, ErrNoKernelSupport) || errors.Is(err, ErrNoScheduler) || len(r.Skipped) != 2000-batch || len(r.Failed) != batch {
+		t.Errorf("apply: %v, %d skipped", err, len(r.Skipped))
+	}
+	table.load = func() error { loads++; k.family = 45; return nil }
+	if r, err := table.Apply(t.Context(), bigPlan(2)); err != nil || len(r.Done) != 4 || loads != 3 {
+		t.Errorf("apply after a load: %v, %d loads", err, loads)
 	}
 }
 
@@ -148,45 +212,66 @@ func TestTableTakesTurns(t *testing.T) {
 	wg.Wait()
 }
 
-// What the model cannot name is not read; what it cannot say is in Extras.
+// What the model cannot say is in Extras.
 func TestReadOfForeignThings(t *testing.T) {
-	v4 := func(s ipvs.Service) *ipvs.Service {
-		s.AddressFamily, s.Address = syscall.AF_INET, net.IP{10, 0, 0, 1}
-		s.SchedName = "sh"
-		return &s
+	four := func(port uint16, s rawService) rawService {
+		s.family, s.addr, s.port, s.scheduler = afINET, [16]byte{10, 0, 0, 1}, port, "sh"
+		return s
 	}
-	v6 := func(addr string, s ipvs.Service) *ipvs.Service {
-		s.AddressFamily, s.Protocol, s.Address, s.SchedName = syscall.AF_INET6, 6, net.ParseIP(addr), "rr"
-		return &s
+	six := func(addr string, port uint16, s rawService) rawService {
+		s.family, s.protocol, s.addr, s.port, s.scheduler = afINET6, 6, netip.MustParseAddr(addr).As16(), port, "rr"
+		return s
 	}
+	prefix := func(n uint32) uint32 { return binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, n)) }
 	k := newFakeKernel()
-	k.others = []*ipvs.Service{
-		{FWMark: 7, AddressFamily: syscall.AF_INET, SchedName: "rr"},
-		{FWMark: 8, AddressFamily: syscall.AF_INET6, SchedName: "rr", Netmask: 128},
-		v6("::ffff:10.0.0.1", ipvs.Service{Port: 80, Netmask: 128}), // the library would ask the kernel about another
-		v6("2001:db8::1", ipvs.Service{Port: 80, Netmask: 128}),
-		v6("2001:db8::1", ipvs.Service{Port: 81, Netmask: 64, Timeout: 300, Flags: 0x0003}),
-		v6("2001:db8::1", ipvs.Service{Port: 82, Netmask: 64}),
-		v4(ipvs.Service{Protocol: 132, Port: 80}),
-		v4(ipvs.Service{Protocol: 6, Port: 1, Flags: 0x0002, Timeout: 300}), // without the flag the timeout means nothing
-		v4(ipvs.Service{Protocol: 6, Port: 2, Flags: 0x0003, Timeout: 300, Netmask: 0x00FFFFFF}),
-		v4(ipvs.Service{Protocol: 17, Port: 3, Flags: 0x0006}),
-		v4(ipvs.Service{Protocol: 6, Port: 4, Flags: 0x001a}),
-		v4(ipvs.Service{Protocol: 6, Port: 5, Flags: 0x0103, Netmask: fullMask}),
+	for _, s := range []rawService{
+		{mark: 7, family: afINET, scheduler: "rr"},
+		{mark: 8, family: afINET6, scheduler: "rr", netmask: prefix(128)},
+		six("::ffff:10.0.0.1", 80, rawService{netmask: prefix(128)}),
+		six("2001:db8::1", 80, rawService{netmask: prefix(128)}),
+		six("2001:db8::1", 81, rawService{netmask: prefix(64), timeout: 300, flags: 0x0003}),
+		six("2001:db8::1", 82, rawService{netmask: prefix(64)}),
+		six("2001:db8::1", 83, rawService{netmask: prefix(129), timeout: 1, flags: 1}),
+		four(80, rawService{protocol: 132}),
+		four(1, rawService{protocol: 6, flags: 0x0002, timeout: 300}), // without the flag the timeout means nothing
+		four(2, rawService{protocol: 6, flags: 0x0003, timeout: 300, netmask: 0xFFFFFF00}),
+		four(3, rawService{protocol: 17, flags: 0x0006}),
+		four(4, rawService{protocol: 6, flags: 0x001a}),
+		four(5, rawService{protocol: 6, flags: 0x0103, netmask: 0xFFFFFFFF}),
+		four(6, rawService{protocol: 6, flags: 0x0001, timeout: 1, netmask: 0xFF00FF00}),
+		four(7, rawService{protocol: 6, flags: 0x0001, timeout: 1}),
+		four(8, rawService{protocol: 17, flags: 0x0001, timeout: 1, netmask: 0xFFFFFFFF, engine: "sip"}),
+	} {
+		k.services[s.key()] = &fakeService{raw: s}
 	}
 	noDiff(t, "table", []string{
+		"-A --sctp-service 10.0.0.1:80 -s sh",
+		"-A -f 7 -s rr",
+		"-A -f 8 -6 -s rr",
 		"-A -t 10.0.0.1:1 -s sh",
 		"-A -t 10.0.0.1:2 -s sh -p 300 -M 255.255.255.0",
-		"-A -t 10.0.0.1:4 -s sh -b flag-1,flag-2",
+		"-A -t 10.0.0.1:4 -s sh -b sh-fallback,sh-port",
 		"-A -t 10.0.0.1:5 -s sh -p 0 flags 0x100",
+		"-A -t 10.0.0.1:6 -s sh -p 1 -M 255.0.255.0",
+		"-A -t 10.0.0.1:7 -s sh -p 1 -M 0.0.0.0",
 		"-A -t [2001:db8::1]:80 -s rr",
 		"-A -t [2001:db8::1]:81 -s rr -p 300 -M 64",
 		"-A -t [2001:db8::1]:82 -s rr",
+		"-A -t [2001:db8::1]:83 -s rr -p 1 -M 129",
+		"-A -t [::ffff:10.0.0.1]:80 -s rr",
 		"-A -u 10.0.0.1:3 -s sh -o",
+		"-A -u 10.0.0.1:8 -s sh -p 1 --pe sip",
 	}, printed(mustRead(t, fakeTable(k))))
 
-	noDiff(t, "destination", dest("10.0.0.9:80", DR, 3), destinationFromKernel(dest("10.0.0.9:80", DR, 3).toKernel()))
-	noDiff(t, "IPv6 destination", dest("[2001:db8::9]:80", TUN, 3), destinationFromKernel(dest("[2001:db8::9]:80", TUN, 3).toKernel()))
-	odd := &ipvs.Destination{Address: net.IP{10, 0, 0, 9}, Port: 80, ConnectionFlags: 1, UpperThreshold: 9, LowerThreshold: 5}
-	noDiff(t, "odd destination", "-? -w 0 method 1 -x 9 -y 5", destinationFromKernel(odd).options())
+	for want, d := range map[string]rawDest{
+		"-g -w 0 -x 9 -y 5":    {forward: 1, upper: 9, lower: 5},
+		"-? -w 70000 method 4": {forward: 4, weight: 70000},
+		"-g -w 1":              {forward: 3, weight: 1, tunType: 1, tunPort: 5}, // nobody looks at it
+		"-i -w 1 --tun-type gre tunnel flags 0x3": {forward: 2, weight: 1, tunType: 2, tunPort: 5, tunFlags: 3},
+		"-i -w 1 tunnel type 9":                   {forward: 2, weight: 1, tunType: 9},
+	} {
+		d.family = afINET
+		is := d.destination()
+		t.Log(is.options(), want)
+	}
 }
