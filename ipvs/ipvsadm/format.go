@@ -28,9 +28,9 @@ func Format(w io.Writer, services []ipvs.Service) error {
 	}
 	out := bufio.NewWriter(w)
 	for _, s := range slices.SortedFunc(slices.Values(services), compareServices) {
-		fmt.Fprintln(out, ipvs.Step{Op: ipvs.AddService, Service: s})
+		fmt.Fprintln(out, ipvs.Step{Op: ipvs.AddService, Service: &s})
 		for _, d := range slices.SortedFunc(slices.Values(s.Destinations), compareDestinations) {
-			fmt.Fprintln(out, ipvs.Step{Op: ipvs.AddDestination, Service: s, Destination: d})
+			fmt.Fprintln(out, ipvs.Step{Op: ipvs.AddDestination, Service: &s, Destination: &d})
 		}
 	}
 	return out.Flush()
