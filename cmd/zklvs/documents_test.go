@@ -221,7 +221,7 @@ func genDocuments(t *rapid.T) *spec.Documents {
 func TestAsFileIsWhatApplyTakes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := genDocuments(t).Encode()
-		text := asFile(want)
+		text := spec.Join(want)
 		again, err := spec.ParseFile("get.yaml", []byte(text))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
@@ -264,9 +264,9 @@ func TestAsFileOfHandWrittenDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := spec.ParseFile("get.yaml", []byte(asFile(docs)))
+			got, err := spec.ParseFile("get.yaml", []byte(spec.Join(docs)))
 			if err != nil {
-				t.Fatalf("%v\n%s", err, asFile(docs))
+				t.Fatalf("%v\n%s", err, spec.Join(docs))
 			}
 			if diff := cmp.Diff(string(want.Groups["web"].Encode()), string(got.Groups["web"].Encode())); diff != "" {
 				t.Errorf("(-stored +read again):\n%s", diff)

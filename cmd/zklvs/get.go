@@ -8,6 +8,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/zklvs/zklvs/internal/spec"
 )
 
 func getCommand() *cobra.Command {
@@ -37,7 +39,7 @@ A DOCUMENT is cluster, groups, services, groups/NAME or services/NAME.`,
 			if err != nil {
 				return err
 			}
-			text := asFile(docs)
+			text := spec.Join(docs)
 			var v any
 			if err := yaml.Unmarshal([]byte(text), &v); err != nil {
 				return fmt.Errorf("a stored document is no YAML (zkCli.sh get %s/spec/... shows it): %w", c.tree.Root(), err)
@@ -81,30 +83,4 @@ func documentNames(all map[string][]byte) []string {
 		names = append(names, strings.TrimPrefix(path, "spec/"))
 	}
 	return names
-}
-
-// asFile joins stored documents into one file: the text of each, indented below
-// its kind and name.
-func asFile(docs map[string][]byte) string {
-	var b strings.Builder
-	kind := ""
-	for _, path := range slices.Sorted(maps.Keys(docs)) {
-		k, name, named := strings.Cut(strings.TrimPrefix(path, "spec/"), "/")
-		indent := "  "
-		if k != kind {
-			b.WriteString(k + ":\n")
-			kind = k
-		}
-		if named {
-			b.WriteString("  " + name + ":\n")
-			indent = "    "
-		}
-		for line := range strings.Lines(string(docs[path])) {
-			if strings.TrimSpace(line) != "" {
-				b.WriteString(indent)
-			}
-			b.WriteString(strings.TrimRight(line, "\n") + "\n")
-		}
-	}
-	return b.String()
 }

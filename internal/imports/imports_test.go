@@ -46,6 +46,12 @@ var mustNotKnow = map[string]map[string]string{
 	"ipvs": {
 		module + "health": "it knows no verdicts", module + "election": "it knows no roles", module + "fence": "it knows no VIPs", zkClient: "it knows no ZooKeeper",
 	},
+	"ipvs/ipvsadm": {
+		module + "internal/spec": "it knows tables, not documents", zkClient: "it is text",
+	},
+	"internal/importer": {
+		zkClient: "it makes text of text", module + "internal/zk": "it makes text of text", module + "internal/director": "it makes text of text",
+	},
 	"health": {
 		module + "ipvs": "verdicts have no consequences here", module + "election": "verdicts know no roles", module + "internal/spec": "the director converts",
 	},
