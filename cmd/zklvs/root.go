@@ -21,6 +21,7 @@ its lease is not renewed.
 	cmd.AddCommand(
 		runCommand(), guardCommand(), fenceCommand(), realserverCommand(),
 		applyCommand(), diffCommand(), getCommand(), statusCommand(),
+		drainCommand(), undrainCommand(),
 		labCommand(), versionCommand(),
 	)
 	return cmd

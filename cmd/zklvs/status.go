@@ -119,7 +119,7 @@ func (s *shown) clusterTable(t io.Writer) {
 			if i > 0 {
 				head = strings.Repeat("\t", 4)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, rs.Address, rs.Weight, withError(rs.State, rs.Error))
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, rs.Address, rs.Weight, printable(rs.Text()))
 		}
 		if len(v.RealServers) == 0 {
 			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
@@ -158,13 +158,6 @@ func standbys(g overview.Group) string {
 		names[i] = fmt.Sprintf("%s(%d)", e.Node, e.Priority)
 	}
 	return strings.Join(names, " ")
-}
-
-func withError(state, err string) string {
-	if err == "" {
-		return state
-	}
-	return state + ": " + printable(err)
 }
 
 // printable makes text out of ZooKeeper safe to show on a terminal.

@@ -60,6 +60,14 @@ func TestAgainstZooKeeper(t *testing.T) {
 		"nothing applied":   nothingApplied,
 		"status":            statusFromAnyHost,
 		"local":             statusOfADirector,
+		"drain":             drainAndBack,
+		"drain deadline":    drainDeadline,
+		"drain no holder":   drainWithoutHolder,
+		"drain unknown":     drainUnknown,
+		"drain last":        drainLast,
+		"drain moot":        drainMoot,
+		"drain both":        drainBothAtOnce,
+		"drain interrupted": drainInterrupted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

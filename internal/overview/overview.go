@@ -27,6 +27,7 @@ type Cluster struct {
 	Groups    []Group             `json:"groups"`
 	Services  []Service           `json:"services"`
 	Directors []director.Presence `json:"directors"`
+	Drains    []Drain             `json:"drains,omitempty"`
 	Problems  []string            `json:"problems,omitempty"`
 }
 
@@ -66,6 +67,9 @@ type Service struct {
 type RealServer struct {
 	Weight int `json:"weight"`
 	director.RealServerHealth
+	// Wanted is "draining" or "drained" if the operator has it drained. What the
+	// holder's table makes of that is Drain.
+	Wanted string `json:"wanted,omitempty"`
 }
 
 // Read reads a cluster.
@@ -326,6 +330,10 @@ func (r *reader) queue(g *Group, rec election.Record) error {
 }
 
 func (r *reader) services(sp *spec.Spec) error {
+	set, err := r.drains()
+	if err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
 		s := sp.Services[name]
 		out := Service{Name: name, Group: s.Group, Listen: s.ListenText(), Scheduler: s.Scheduler, Forward: string(s.Forward), RealServers: []RealServer{}}
@@ -339,10 +347,13 @@ func (r *reader) services(sp *spec.Spec) error {
 			if !ok {
 				h = director.RealServerHealth{Address: rs.String(), State: "unknown"}
 			}
-			out.RealServers = append(out.RealServers, RealServer{Weight: rs.Weight, RealServerHealth: h})
+			one := RealServer{Weight: rs.Weight, RealServerHealth: h}
+			r.noteDrain(set, name, s, rs, &one)
+			out.RealServers = append(out.RealServers, one)
 		}
 		r.out.Services = append(r.out.Services, out)
 	}
+	r.settleDrains()
 	return nil
 }
 
