@@ -33,27 +33,38 @@ const connReadSize = 64 << 10
 //
 // /proc/net is the network namespace of the process's main thread; that of the
 // calling thread is /proc/thread-self/net.
-func Connections(r io.Reader, limit int) ([]Conn, error) {
+func Connections(r io.Reader, limit int) (out []Conn, err error) {
+	err = EachConnection(r, func(c Conn) bool {
+		out = append(out, c)
+		return len(out) != limit
+	})
+	return out, err
+}
+
+// EachConnection is Connections without keeping them: it calls f for each entry
+// until f says that it wants no more.
+func EachConnection(r io.Reader, f func(Conn) (more bool)) error {
 	in := bufio.NewReaderSize(r, connReadSize)
-	var out []Conn
-	for n := 1; limit == 0 || len(out) < limit; n++ {
+	for n := 1; ; n++ {
 		line, err := in.ReadSlice('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return out, fmt.Errorf("read the connection table: line %d: %w", n, err)
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
+			return fmt.Errorf("read the connection table: line %d: %w", n, err)
 		}
 		fields := bytes.Fields(line)
 		if n > 1 && len(fields) > 0 { // the first line is a heading
 			c, cerr := parseConn(fields)
 			if cerr != nil {
-				return out, fmt.Errorf("read the connection table: line %d: %.80q: %w", n, line, cerr)
+				return fmt.Errorf("read the connection table: line %d: %.80q: %w", n, line, cerr)
 			}
-			out = append(out, c)
+			if !f(c) {
+				return nil
+			}
 		}
-		if err != nil {
-			break
+		if last {
+			return nil
 		}
 	}
-	return out, nil
 }
 
 func parseConn(fields [][]byte) (c Conn, err error) {

@@ -64,15 +64,36 @@ func (v views) Counts(services ...ipvs.Key) (map[ipvs.Key]map[netip.AddrPort]dir
 	for _, s := range stats {
 		out[s.Key] = map[netip.AddrPort]director.Counts{}
 		for _, d := range s.Destinations {
-			out[s.Key][d.AddrPort] = director.Counts{Active: d.ActiveConn, Inactive: d.InactConn}
+			out[s.Key][d.AddrPort] = director.Counts{Active: d.ActiveConn, Inactive: d.InactConn, Persistent: d.PersistConn}
 		}
 	}
 	return out, err
 }
 
 // Established implements director.Views.
-func (v views) Established(match func(director.Connection) bool) (int, error) {
-	return 0, nil
+func (v views) Established(match func(director.Connection) bool) (n int, err error) {
+	f, err := os.Open(connectionList)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	err = ipvs.EachConnection(f, func(c ipvs.Conn) bool {
+		if carriesData(c) && match(director.Connection{Protocol: c.Protocol, Virtual: c.Virtual, Destination: c.Destination}) {
+			n++
+		}
+		return true
+	})
+	return n, err
+}
+
+// carriesData tells by the kernel's word for its state (ip_vs_proto_tcp.c, _udp.c,
+// _sctp.c) whether a connection is neither closing nor a template.
+func carriesData(c ipvs.Conn) bool {
+	switch c.State {
+	case "ESTABLISHED", "SYN_RECV", "UDP":
+		return true
+	}
+	return false
 }
 
 // TemplatesExpire implements director.Views.

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"net/netip"
@@ -132,7 +133,7 @@ func (d *drains) load() (ready, changed bool) {
 }
 
 func sameEntry(a, b drain.Stored) bool {
-	return a.Version == b.Version && string(a.Data) == string(b.Data)
+	return a.Version == b.Version && bytes.Equal(a.Data, b.Data)
 }
 
 // reduce takes what is drained out of the rules: weight 0, or no destination at
