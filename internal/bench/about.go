@@ -35,8 +35,8 @@ const (
 	bothToo    = ` unless the case says that both were struck`
 )
 
-const aboutSwitchover = `The hosts of the section above, all directors with scheduler ` + "`mh`" + ` and ` + "`net.ipv4.vs.sloppy_tcp=1`" + `, which lets a director forward connections whose beginning it has not seen; the harness
-sets both for keepalived's directors and zklvs's alike. A client sends HTTP requests to the VIP, one every 8 ms, each on a fresh connection, as many at a time as it takes; one of two nginx
+const aboutSwitchover = `The hosts of the section above, all directors with scheduler ` + "`mh`" + ` and ` + "`net.ipv4.vs.sloppy_tcp=1`" + `, which lets a director forward connections whose beginning it has not seen: zklvs sets it by
+default, the harness sets it for keepalived. A client sends HTTP requests to the VIP, one every 8 ms, each on a fresh connection, as many at a time as it takes; one of two nginx
 answers through IPVS (direct routing). Amid each thousand requests the holder is stopped in a planned way (SIGTERM) and started again 2 s later: 10 runs are 10 switchovers in 10,000 requests.
 
 - *requests lost in a switchover*: requests that were under way at any time from SIGTERM until the daemon's start, and got a refusal, a reset, or no whole answer within 10 s. One that TCP's
@@ -44,3 +44,18 @@ answers through IPVS (direct routing). Amid each thousand requests the holder is
 - *requests late in a switchover*: of those that were answered, the ones that took longer than 500 ms.
 - *slowest request of a switchover*: of those that were answered. TCP sends a lost SYN again after 1 s.
 - *requests lost besides*: all others, among them those that keepalived's master costs when it takes back the VIP.`
+
+const aboutConnections = `What the change of holder costs connections that stand. Two pairs of hosts, each with a VIP of its own and an HTTP service with two nginx behind it (direct routing):
+
+- **zklvs**: two directors with the defaults, lease 3 s: connection synchronization and the recommended ` + "`net.ipv4.vs.*`" + ` settings are part of them.
+- **keepalived, sync daemon**: the notes' configuration and ` + "`lvs_sync_daemon`" + `, which the notes do not have.
+
+A client holds a long exchange: one connection with a request each 50 ms. It opens 80 more, 10 a second, each of which asks once and is then silent. When the last one stands the holder is struck, as in
+[failover](failover.md). One second after the other host has the VIP all 80 ask again, and have 20 s for an answer, TCP's retransmissions included.
+
+- *connections lost*: those that got a reset or no answer, by their age when the holder was struck.
+- *long exchange lost*: 1 if it ended.
+- *longest pause of the long exchange*: between two answers of it, the interval of 50 ms included; a multiple of TCP's retransmission timer. "≥": it was lost.`
+
+const aboutConnectionsMH = `The same with scheduler ` + "`mh`" + `, which picks the real server from the client's address alone, so that the next holder picks the same one for a connection that it was not told of;
+with ` + "`net.ipv4.vs.sloppy_tcp=1`" + ` it forwards such a connection. zklvs sets that by default; the harness sets it for keepalived.`

@@ -114,7 +114,7 @@ func (s failover) Plots() []Plot {
 // Run does every case in turn, and in each round of a case every contender in turn.
 func (s failover) Run(ctx context.Context, env Env) (Result, error) {
 	r := Result{}
-	options := networkOptions{lease: s.cases[0].lease}
+	options := networkOptions{lease: s.cases[0].lease, contenders: []string{Zklvs, Notes, Tuned}}
 	if s.ipvs {
 		options.scheduler = "rr"
 	}

@@ -22,10 +22,7 @@ type keepalivedPair struct {
 }
 
 func (p *keepalivedPair) start(ctx context.Context, n *network, last byte, sysctls []string) (err error) {
-	prefix := "peer"
-	if p.label == Tuned {
-		prefix = "tuned"
-	}
+	prefix := map[string]string{Notes: "peer", Tuned: "tuned", Synced: "synced"}[p.label]
 	p.config.VIP = netip.PrefixFrom(vips[p.label], 24)
 	for i := range p.hosts {
 		if p.hosts[i], err = n.addDirector(fmt.Sprintf("%s%d", prefix, i+1), last+byte(i), sysctls); err != nil {

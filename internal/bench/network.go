@@ -68,14 +68,12 @@ type networkOptions struct {
 	// services are put behind the VIPs, with this scheduler; "" for none.
 	scheduler string
 	lease     time.Duration // of zklvs at first
-	// sysctls are set on every director.
-	sysctls []string
-	only    []string // contenders; nil is all
+	// sysctls are set on keepalived's directors; zklvs sets its own.
+	sysctls    []string
+	contenders []string
 }
 
-func (o networkOptions) wants(name string) bool {
-	return o.only == nil || slices.Contains(o.only, name)
-}
+func (o networkOptions) wants(name string) bool { return slices.Contains(o.contenders, name) }
 
 // startNetwork builds it. Close it also after an error.
 func startNetwork(ctx context.Context, env Env, o networkOptions) (*network, error) {
@@ -115,16 +113,17 @@ func (n *network) Close() error {
 
 // vips are those of the contenders, in the order of the series.
 var vips = map[string]netip.Addr{
-	Zklvs: lab.VIP,
-	Notes: netip.MustParseAddr("192.168.150.110"),
-	Tuned: netip.MustParseAddr("192.168.150.120"),
+	Zklvs:  lab.VIP,
+	Notes:  netip.MustParseAddr("192.168.150.110"),
+	Tuned:  netip.MustParseAddr("192.168.150.120"),
+	Synced: netip.MustParseAddr("192.168.150.130"),
 }
 
 // startRealServers starts nginx on both and hides every VIP there.
 func (n *network) startRealServers(ctx context.Context, env Env) ([]netip.Addr, error) {
 	var servers []netip.Addr
 	up := []string{env.Zklvs, "realserver", "up", "--interface", "eth0", "--label", "lo:1"}
-	for _, name := range []string{Zklvs, Notes, Tuned} {
+	for _, name := range []string{Zklvs, Notes, Tuned, Synced} {
 		up = append(up, "--vip", vips[name].String())
 	}
 	for _, name := range []string{"node02", "node03"} {
@@ -154,6 +153,7 @@ func (n *network) startContenders(ctx context.Context, env Env, o networkOptions
 	for i, p := range []keepalivedPair{
 		{label: Notes, config: lab.KeepalivedConfig{RouterID: 51}},
 		{label: Tuned, config: lab.KeepalivedConfig{RouterID: 52, Advert: 100 * time.Millisecond}},
+		{label: Synced, config: lab.KeepalivedConfig{RouterID: 53, SyncID: 53}},
 	} {
 		if !o.wants(p.label) {
 			continue

@@ -14,6 +14,8 @@ const (
 	Zklvs = "zklvs"
 	Notes = "keepalived, notes" // as the exercise's notes configure it
 	Tuned = "keepalived, tuned" // VRRP version 3, an advertisement each 100 ms
+	// Synced is Notes with lvs_sync_daemon.
+	Synced = "keepalived, sync daemon"
 )
 
 // Value is one measured value.

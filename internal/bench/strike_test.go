@@ -61,7 +61,7 @@ func TestHostStrike(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build zklvs: %v\n%s", err, out)
 	}
-	n := testNetwork(t, Env{Zklvs: program}, networkOptions{lease: usualLease, only: []string{Zklvs, Tuned}})
+	n := testNetwork(t, Env{Zklvs: program}, networkOptions{lease: usualLease, contenders: []string{Zklvs, Tuned}})
 	if out := once(t, n, n.contenders[0], killed); out.twoAnswer.V != 0 {
 		t.Errorf("two directors answered: %+v", out)
 	}
@@ -73,7 +73,7 @@ func TestHostStrike(t *testing.T) {
 // The faults of keepalived that heal, in the kernel that sections with IPVS run in.
 func TestKernelStrike(t *testing.T) {
 	lab.Require(t)
-	n := testNetwork(t, Env{}, networkOptions{only: []string{Tuned}})
+	n := testNetwork(t, Env{}, networkOptions{contenders: []string{Tuned}})
 	if out := once(t, n, n.contenders[0], cutOff); out.noAnswer.V < out.takenOver.V/2 {
 		t.Errorf("a host without its network answered: %+v", out)
 	}
@@ -87,7 +87,7 @@ func TestHostInterrupted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIP: network namespaces need root: run as root")
 	}
-	n := testNetwork(t, Env{}, networkOptions{only: []string{Tuned}})
+	n := testNetwork(t, Env{}, networkOptions{contenders: []string{Tuned}})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")
 	time.AfterFunc(300*time.Millisecond, func() { cancel(interrupted) })

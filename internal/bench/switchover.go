@@ -39,7 +39,7 @@ const (
 )
 
 // sloppyTCP lets a director that has not seen a connection begin forward its packets.
-// zklvs does not set it yet; it is set on all directors here, keepalived's too.
+// zklvs sets it; here it is set on keepalived's directors too.
 const sloppyTCP = "net.ipv4.vs.sloppy_tcp=1"
 
 // Name is a word.
@@ -76,7 +76,9 @@ func (Switchover) Targets() []Target {
 // Run asks each contender's VIP in turn.
 func (s Switchover) Run(ctx context.Context, env Env) (Result, error) {
 	r := Result{}
-	n, err := startNetwork(ctx, env, networkOptions{scheduler: "mh", lease: usualLease, sysctls: []string{sloppyTCP}})
+	n, err := startNetwork(ctx, env, networkOptions{
+		scheduler: "mh", lease: usualLease, sysctls: []string{sloppyTCP}, contenders: []string{Zklvs, Notes, Tuned},
+	})
 	if err == nil {
 		err = s.measure(ctx, env, n, &r)
 	}

@@ -32,7 +32,7 @@ func startZklvs(ctx context.Context, n *network, env Env, o networkOptions, serv
 	z := &zklvsPair{program: env.Zklvs, servers: strings.Join(n.zookeeper.Servers(), ", "), documents: zklvsDocuments(o.scheduler, servers)}
 	var err error
 	for i, last := range []byte{11, 14} {
-		if z.hosts[i], err = n.addDirector(fmt.Sprintf("node%02d", last-10), last, o.sysctls); err != nil {
+		if z.hosts[i], err = n.addDirector(fmt.Sprintf("node%02d", last-10), last, nil); err != nil {
 			return nil, err
 		}
 		if err := z.run(i); err != nil {

@@ -29,6 +29,9 @@ type KeepalivedConfig struct {
 	// VRRP version 2 and its password; others mean version 3, whose unit is 10 ms
 	// and which has no password (RFC 5798).
 	Advert time.Duration
+	// SyncID, not 0, has both hosts synchronize connections, under this id: the one
+	// in state MASTER sends, the other one receives.
+	SyncID int
 }
 
 // text is the configuration file.
@@ -40,7 +43,11 @@ func (c KeepalivedConfig) text() string {
 		c.Scheduler = "rr"
 	}
 	var b strings.Builder
-	b.WriteString("global_defs {\n    router_id LVS_DEVEL\n}\n")
+	b.WriteString("global_defs {\n    router_id LVS_DEVEL\n")
+	if c.SyncID != 0 {
+		fmt.Fprintf(&b, "    lvs_sync_daemon eth0 VI_1 id %d\n", c.SyncID)
+	}
+	b.WriteString("}\n")
 	fmt.Fprintf(&b, "vrrp_instance VI_1 {\n    state %s\n    interface eth0\n    virtual_router_id %d\n    priority %d\n", c.State, c.RouterID, c.Priority)
 	if c.Advert == 0 {
 		b.WriteString("    advert_int 1\n    authentication {\n        auth_type PASS\n        auth_pass 1111\n    }\n")

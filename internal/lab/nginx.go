@@ -13,7 +13,7 @@ const nginxConfig = `daemon off;
 master_process off;
 pid /run/nginx/pid;
 error_log stderr;
-events { worker_connections 256; }
+events { worker_connections 1024; }
 http {
   access_log /run/nginx/access.log;
   client_body_temp_path /run/nginx/body;
@@ -22,7 +22,8 @@ http {
   uwsgi_temp_path /run/nginx/uwsgi;
   scgi_temp_path /run/nginx/scgi;
   default_type text/plain;
-  keepalive_timeout 0;
+  keepalive_timeout 300s;
+  keepalive_requests 1000000;
   server {
     listen 0.0.0.0:80;
     location / { return 200 "%s\n"; }
