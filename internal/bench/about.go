@@ -59,3 +59,15 @@ A client holds a long exchange: one connection with a request each 50 ms. It ope
 
 const aboutConnectionsMH = `The same with scheduler ` + "`mh`" + `, which picks the real server from the client's address alone, so that the next holder picks the same one for a connection that it was not told of;
 with ` + "`net.ipv4.vs.sloppy_tcp=1`" + ` it forwards such a connection. zklvs sets that by default; the harness sets it for keepalived.`
+
+const aboutTable = `How long tools take to write the table of one host, each on an empty table, TCP services on one VIP with direct routing, no checks:
+
+- **zklvs**: what the director does: read what is there, write down what is to be its own (on disk), compare, write in batches of netlink messages.
+- **zklvs, bare batches**: the writing alone.
+- **ipvsadm**: ` + "`ipvsadm -R`" + `, fed with the same; it makes a netlink request for each line and waits for its answer. *read back*: ` + "`ipvsadm -S -n`" + `. *change*: one ` + "`ipvsadm -e`" + `, the program's start
+  included. *remove*: ` + "`ipvsadm -R`" + ` with a line ` + "`-D`" + ` for each service (` + "`ipvsadm -C`" + ` is one request, but takes everybody's services).
+- **moby/ipvs**: a call for each service and destination.
+- **keepalived**: from the start of its checkers' process, parsing of its configuration included, until the kernel has the last destination; *change*: SIGHUP with one weight changed, until the kernel has it;
+  *remove*: SIGTERM until its end. It has no reading back.
+
+The tools take turns.`

@@ -19,7 +19,8 @@ const (
 )
 
 // colors are told apart by people who do not see all of them.
-var colors = map[string]string{Zklvs: "#0072b2", Notes: "#d55e00", Tuned: "#8a6d00", Synced: "#d55e00"}
+var colors = map[string]string{Zklvs: "#0072b2", Notes: "#d55e00", Tuned: "#8a6d00", Synced: "#d55e00",
+	Bare: "#56b4e9", Ipvsadm: "#d55e00", Moby: "#8a6d00", Keepalived: "#009e73"}
 
 // marks are those of the axis.
 var marks = []struct {
