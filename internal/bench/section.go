@@ -63,7 +63,7 @@ type Plot struct {
 
 // Sections returns every section, in the order in which they run.
 func Sections() []Section {
-	return []Section{HostFailover(), IPVSFailover(), Switchover{}, ConnectionsRR(), ConnectionsMH(), TableWriting()}
+	return []Section{HostFailover(), IPVSFailover(), Switchover{}, ConnectionsRR(), ConnectionsMH(), TableWriting(), ColdTakeover()}
 }
 
 // Find returns the section of a name.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/zklvs/zklvs/internal/boottime"
 	"github.com/zklvs/zklvs/internal/lab"
@@ -88,7 +87,10 @@ type tableTool interface {
 	remove(ctx context.Context, services []ipvs.Service) error
 }
 
-var errCannot = errors.New("the tool cannot do this")
+var (
+	errCannot     = errors.New("the tool cannot do this")
+	errUnfinished = errors.New("it ended before its work") // its time is a lower bound
+)
 
 // Run lets the tools take turns in each round of each size.
 func (s table) Run(ctx context.Context, env Env) (Result, error) {
@@ -120,8 +122,8 @@ func (s table) measure(ctx context.Context, env Env, l *lab.Lab, r *Result) erro
 				}
 				text := ""
 				for _, t := range times {
-					r.Add(size.name, t.measure, tool.name(), "s", Value{V: t.took.Seconds()})
-					text += fmt.Sprintf(", %s %s", t.measure, t.took.Round(time.Millisecond))
+					r.Add(size.name, t.measure, tool.name(), "s", t.took)
+					text += fmt.Sprintf(", %s %s", t.measure, show(t.took, "s", roundingOf(tool.name())))
 				}
 				env.Progress("%s, run %d of %d: %s%s", size.name, i+1, env.Runs, tool.name(), text)
 			}
@@ -132,7 +134,7 @@ func (s table) measure(ctx context.Context, env Env, l *lab.Lab, r *Result) erro
 
 type timing struct {
 	measure string
-	took    time.Duration
+	took    Value
 }
 
 // timed does everything once with a tool, on an empty table.
@@ -152,10 +154,10 @@ func timed(ctx context.Context, tool tableTool, services []ipvs.Service) (times 
 		switch {
 		case errors.Is(err, errCannot):
 			continue
-		case err != nil:
+		case err != nil && !errors.Is(err, errUnfinished):
 			return times, fmt.Errorf("%s: %w", step.measure, err)
 		}
-		times = append(times, timing{step.measure, took})
+		times = append(times, timing{step.measure, Value{V: took.Seconds(), AtLeast: err != nil}})
 	}
 	return times, nil
 }

@@ -311,11 +311,18 @@ func (t *keepalivedTool) remove(ctx context.Context, _ []ipvs.Service) error {
 	if _, err := t.daemon.Wait(ctx); err != nil {
 		return err
 	}
-	return t.host.Do(func() error {
-		left, err := t.handle.GetServices()
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("keepalived has left %d services", len(left))
-		}
+	return t.clean(ctx)
+}
+
+// clean removes what keepalived has left behind, which counts as not finished.
+func (t *keepalivedTool) clean(ctx context.Context) error {
+	var left []*moby.Service
+	err := t.host.Do(func() (err error) { left, err = t.handle.GetServices(); return err })
+	if err != nil || len(left) == 0 {
 		return err
-	})
+	}
+	if _, err := t.host.Run(ctx, "ipvsadm", "-C"); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it has left %d services", errUnfinished, len(left))
 }
