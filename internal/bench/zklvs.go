@@ -134,7 +134,7 @@ func (s status) role() string {
 	}
 	for _, service := range s.Health {
 		for _, server := range service.RealServers {
-			if server.State != "up" {
+			if server.State != "up" && server.State != "unchecked" {
 				return "waiting for a real server that is " + server.State
 			}
 		}
