@@ -13,8 +13,7 @@ import (
 // setChecks hands every target that the documents ask for to the checks, if they
 // are others than before. All directors check, so that a new holder knows who is
 // alive. It needs d.mu.
-func (d *Director) setChecks(sp *spec.Spec) {
-	targets := checkTargets(sp, d.cfg.Interface)
+func (d *Director) setChecks(targets map[health.Target]bool) {
 	if maps.Equal(targets, d.targets) {
 		return
 	}

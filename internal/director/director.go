@@ -302,15 +302,21 @@ func (d *Director) refresh() {
 }
 
 // load puts documents in force, together with their checks: rules made from new
-// documents and verdicts on old targets would know no living real server.
+// documents and verdicts on old targets would know no living real server. They
+// are read without d.mu, which the election needs for every grant.
 func (d *Director) load(raw map[string][]byte) (sp *spec.Spec, problems []string, changed bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	changed = d.docs.load(raw)
-	if changed {
-		d.setChecks(d.docs.spec)
+	docs := d.docs
+	d.mu.Unlock()
+	if !docs.load(raw) {
+		return docs.spec, docs.problems, false
 	}
-	return d.docs.spec, d.docs.problems, changed
+	targets := checkTargets(docs.spec, d.cfg.Interface)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.docs = docs
+	d.setChecks(targets)
+	return docs.spec, docs.problems, true
 }
 
 // changed applies what new documents say.

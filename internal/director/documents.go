@@ -11,35 +11,47 @@ import (
 )
 
 // documents holds what is in force: of each document the newest version that
-// is understood, and of all of them a set that fits together.
+// is understood, and of all of them a set that fits together. What it points to
+// is never changed: a copy may be read while the next one is loaded.
 type documents struct {
-	raw      map[string][]byte          // as last seen in ZooKeeper
-	good     map[string]*spec.Documents // the newest understood version of each
-	spec     *spec.Spec                 // the newest set that passed all checks
-	whole    bool                       // spec is one, not only what fitted together
+	raw      map[string][]byte   // as last seen in ZooKeeper
+	good     *spec.Documents     // the newest understood version of each
+	faults   map[string][]string // by path, what is wrong with those not understood
+	spec     *spec.Spec          // the newest set that passed all checks
+	whole    bool                // spec is one, not only what fitted together
 	problems []string
 }
 
 // load takes in what ZooKeeper holds and reports whether anything was different.
+// Thousands of documents take seconds on a slow machine.
 func (d *documents) load(raw map[string][]byte) (changed bool) {
 	if d.spec != nil && maps.EqualFunc(raw, d.raw, bytes.Equal) {
 		return false
 	}
-	d.raw = maps.Clone(raw)
-	d.problems = nil
-	good := map[string]*spec.Documents{}
+	good, faults := spec.NewDocuments(), map[string][]string{}
+	if d.good != nil {
+		good = d.good.Clone()
+	}
 	for _, path := range slices.Sorted(maps.Keys(raw)) {
-		doc, err := spec.Decode(path, raw[path])
-		if err == nil {
-			good[path] = doc
+		if was, ok := d.raw[path]; ok && bytes.Equal(was, raw[path]) {
+			if d.faults[path] != nil {
+				faults[path] = d.faults[path]
+			}
 			continue
 		}
-		d.problems = append(d.problems, lines(err)...)
-		if last, ok := d.good[path]; ok {
-			good[path] = last
+		doc, err := spec.Decode(path, raw[path])
+		if err != nil { // the last good one stays
+			faults[path] = lines(err)
+			continue
+		}
+		good.Put(doc)
+	}
+	for path := range d.raw {
+		if _, ok := raw[path]; !ok {
+			good.Drop(path)
 		}
 	}
-	d.good = good
+	d.raw, d.good, d.faults = maps.Clone(raw), good, faults
 	d.settle()
 	return true
 }
@@ -48,42 +60,36 @@ func (d *documents) load(raw map[string][]byte) (changed bool) {
 // whole set stays; in a life that has seen none, what fits together without the
 // documents at fault is better than nothing.
 func (d *documents) settle() {
-	sp, err := assemble(d.good)
+	d.problems = nil
+	for _, path := range slices.Sorted(maps.Keys(d.faults)) {
+		d.problems = append(d.problems, d.faults[path]...)
+	}
+	sp := d.good.Spec()
+	err := sp.Check()
 	if err == nil {
 		d.spec, d.whole = sp, true
 		return
 	}
 	d.problems = append(d.problems, lines(err)...)
 	if !d.whole {
-		d.spec = whatFits(d.good, err)
+		d.spec = whatFits(d.good.Clone(), err)
 	}
-}
-
-func assemble(docs map[string]*spec.Documents) (*spec.Spec, error) {
-	merged, err := spec.Merge(slices.Collect(maps.Values(docs))...)
-	if err != nil {
-		return nil, err
-	}
-	sp := merged.Spec()
-	err = sp.Check()
-	return sp, err
 }
 
 // whatFits leaves out the documents at fault, and those at fault without them.
-func whatFits(docs map[string]*spec.Documents, err error) *spec.Spec {
-	docs = maps.Clone(docs)
+func whatFits(docs *spec.Documents, err error) *spec.Spec {
 	for err != nil {
-		before := len(docs)
+		before := len(docs.Paths())
 		var faults spec.Errors
 		errors.As(err, &faults)
 		for _, f := range faults {
-			delete(docs, f.Document)
+			docs.Drop(f.Document)
 		}
-		if len(docs) == before { // nobody to blame
+		if len(docs.Paths()) == before { // nobody to blame
 			break
 		}
-		var sp *spec.Spec
-		if sp, err = assemble(docs); err == nil {
+		sp := docs.Spec()
+		if err = sp.Check(); err == nil {
 			return sp
 		}
 	}

@@ -2,6 +2,8 @@ package spec
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +34,42 @@ func Overlay(stored, applied *Documents) *Documents {
 	all.Warnings = applied.Warnings
 	return all
 }
+
+// Put adds the documents of b to d, in place of those with the same path. Of the
+// places in b it takes only where each document begins: sets of thousands of
+// documents are to be kept.
+func (d *Documents) Put(b *Documents) {
+	for _, path := range b.Paths() {
+		d.Drop(path)
+		d.marks[place{doc: path, index: -1}] = b.Pos(path)
+	}
+	d.add(&Documents{Cluster: b.Cluster, Groups: b.Groups, Services: b.Services})
+}
+
+// Drop removes the document at path, if it is there, and the place it was read from.
+func (d *Documents) Drop(path string) {
+	delete(d.marks, place{doc: path, index: -1})
+	if path == ClusterPath {
+		d.Cluster = nil
+	}
+	if name, ok := strings.CutPrefix(path, groupPrefix); ok {
+		delete(d.Groups, name)
+	}
+	if name, ok := strings.CutPrefix(path, servicePrefix); ok {
+		delete(d.Services, name)
+	}
+}
+
+// Clone copies the set. Nobody changes a document once it is in one.
+func (d *Documents) Clone() *Documents {
+	return &Documents{
+		Cluster: d.Cluster, Groups: maps.Clone(d.Groups), Services: maps.Clone(d.Services),
+		Warnings: slices.Clone(d.Warnings), marks: maps.Clone(d.marks), faulty: maps.Clone(d.faulty),
+	}
+}
+
+// NewDocuments is an empty set.
+func NewDocuments() *Documents { return newDocuments() }
 
 // Has says whether the document at path is in the set.
 func (d *Documents) Has(path string) bool {
