@@ -102,8 +102,8 @@ func listenSCTP(port uint16) (net.Listener, error) {
 
 // Run serves until ctx ends, then closes every socket: a server runs once.
 func (s *NameServer) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, s.close)()
 	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, s.close)()
 	for _, l := range s.listeners {
 		group.Go(func() error { return s.accept(ctx, group, l) })
 	}
@@ -111,7 +111,6 @@ func (s *NameServer) Run(ctx context.Context) error {
 		group.Go(func() error { return s.datagrams(ctx, c) })
 	}
 	if err := group.Wait(); err != nil {
-		s.close()
 		return fmt.Errorf("serve the name of %s: %w", s.host.name, err)
 	}
 	return nil
@@ -135,24 +134,17 @@ func (s *NameServer) close() {
 func (s *NameServer) accept(ctx context.Context, group *errgroup.Group, l net.Listener) error {
 	for {
 		conn, err := l.Accept()
+		if err == nil && !s.keep(conn) || ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
-			return unlessDone(ctx, err)
+			return err
 		}
-		if s.keep(conn) {
-			group.Go(func() error {
-				s.serve(conn)
-				return nil
-			})
-		}
+		group.Go(func() error {
+			s.serve(conn)
+			return nil
+		})
 	}
-}
-
-// unlessDone is err, or nil where the end of ctx is the reason for it.
-func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // keep notes a connection for close; false if that was already.
@@ -193,8 +185,11 @@ func (s *NameServer) datagrams(ctx context.Context, c *net.UDPConn) error {
 	data, control := make([]byte, 2048), make([]byte, 256)
 	for {
 		_, n, _, from, err := c.ReadMsgUDPAddrPort(data, control)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
-			return unlessDone(ctx, err)
+			return err
 		}
 		at, source, err := destination(control[:n])
 		if err != nil {
