@@ -1,25 +1,18 @@
 package realserver
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 
 	"github.com/zklvs/zklvs/fence"
+	"github.com/zklvs/zklvs/internal/statefile"
 )
 
-const (
-	stateFormat = 1
-	maxState    = 1 << 20 // bytes read at most
-)
+const stateFormat = 1
 
 // state is what was there before: enough to undo Up, and nothing else.
 type state struct {
@@ -78,17 +71,12 @@ func (s state) union(o state) state {
 
 // load reads the state of this boot; none means that nothing is up.
 func (a *Agent) load() (state, error) {
-	f, err := os.Open(a.c.StatePath)
+	data, err := statefile.Read(a.c.StatePath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{}, nil
 	}
 	if err != nil {
 		return state{}, fmt.Errorf("read what was there before: %w", explain(err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err != nil {
-		return state{}, fmt.Errorf("read what was there before: %w", err)
 	}
 	s, err := parseState(data)
 	if err != nil {
@@ -109,17 +97,9 @@ var (
 
 // parseState reads and checks a state file's content.
 func parseState(data []byte) (state, error) {
-	if len(data) > maxState {
-		return state{}, fmt.Errorf("more than %d bytes", maxState)
-	}
 	var s state
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := statefile.Decode(data, &s); err != nil {
 		return state{}, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return state{}, errors.New("text after the end")
 	}
 	if s.Format != stateFormat {
 		return state{}, fmt.Errorf("format %d: expected %d", s.Format, stateFormat)
@@ -152,24 +132,7 @@ func (a *Agent) save(s state) error {
 
 func (a *Agent) write(s state) error {
 	if s.empty() {
-		err := os.Remove(a.c.StatePath)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
+		return statefile.Remove(a.c.StatePath)
 	}
-	data, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(a.c.StatePath), ".realserver-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(append(data, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), a.c.StatePath)
+	return statefile.Write(a.c.StatePath, s)
 }
