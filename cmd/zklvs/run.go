@@ -24,6 +24,7 @@ import (
 	"github.com/zklvs/zklvs/internal/control"
 	"github.com/zklvs/zklvs/internal/director"
 	"github.com/zklvs/zklvs/internal/guard"
+	"github.com/zklvs/zklvs/internal/ipvshost"
 	"github.com/zklvs/zklvs/internal/life"
 	"github.com/zklvs/zklvs/internal/logfield"
 	"github.com/zklvs/zklvs/internal/spec"
@@ -157,6 +158,7 @@ type parts struct {
 	publisher *zk.Publisher
 	netlink   *fence.Netlink
 	links     *fence.LinkWatch
+	ipvsHost  *ipvshost.Host
 	guard     *guard.Supervisor
 	life      guard.Life // what the guard offers
 	director  *director.Director
@@ -230,6 +232,10 @@ func (p *parts) join() error {
 	if err != nil {
 		return err
 	}
+	p.ipvsHost, err = ipvshost.New(ipvshost.Config{Logger: p.log, OpenTable: openHostTable, StatePath: p.state("ipvs"), Scope: scope})
+	if err != nil {
+		return err
+	}
 	host := life.HostID()
 	p.promises = newPromises(p.local, host.MachineID, func() *zk.Elector { return p.elector }, p.log)
 	p.keys = zk.NewKeyReader(p.others, p.tree, p.log, p.promises.setKey)
@@ -241,7 +247,7 @@ func (p *parts) join() error {
 	p.director = director.New(director.Config{
 		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Guard: p.guardStatus, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
-		OpenTable: opener(owned), Drains: drains{p.drained, zk.NewStore(p.others, p.tree)}, OpenViews: openViews, LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
+		OpenTable: opener(owned), IPVSHost: p.ipvsHost, Drains: drains{p.drained, zk.NewStore(p.others, p.tree)}, OpenViews: openViews, LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Lateness: p.life.Lateness, FenceLayers: p.life.Layers, CannotHold: p.cannotHold,
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
@@ -293,6 +299,16 @@ func opener(owned *ipvs.Owned) func() (director.Table, error) {
 	}
 }
 
+// openHostTable opens the table once more, for what is not of one service: the
+// two do not wait for each other.
+func openHostTable() (ipvshost.Table, error) {
+	t, err := ipvs.Open()
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
 // background are the tasks that outlive the director's work.
 func (p *parts) background() []func(context.Context) error {
 	return []func(context.Context) error{p.elections.Run, p.others.Run, p.documents.Run, p.drained.Run, p.publisher.Run, p.links.Run, p.keys.Run}
@@ -332,6 +348,9 @@ func (p *parts) checkAccess(ctx context.Context) error {
 }
 
 func (p *parts) close() {
+	if p.ipvsHost != nil {
+		p.ipvsHost.Close()
+	}
 	if p.links != nil {
 		p.links.Close()
 	}

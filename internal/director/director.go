@@ -15,10 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +107,9 @@ type Config struct {
 	Drains Drains
 	// OpenViews is called when something drains, and again after it failed.
 	OpenViews func() (Views, error)
+	// Host is this host's IPVS settings, put back at the end. If the director dies
+	// they stay, and its guard removes only the services: the next life adopts them.
+	IPVSHost Host
 	// LeftoverRules tells that an earlier life left rules in the kernel.
 	LeftoverRules bool
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
@@ -140,17 +141,19 @@ const (
 
 // Director joins election, fencing, rules and checks on one host.
 type Director struct {
-	cfg     Config
-	log     *zap.Logger
-	rules   *rules
-	drains  *drains
-	started time.Time
+	cfg      Config
+	log      *zap.Logger
+	rules    *rules
+	drains   *drains
+	settings *settings
+	started  time.Time
 
 	looked atomic.Int64 // time.Duration: when the loop looked at everything last
 
 	mu       sync.Mutex // guards what follows
 	elector  Elector    // written before anything else runs
 	docs     documents
+	warm     warm // of docs
 	holdings map[string]*holding
 	unfit    map[string]string // by group
 	failed   map[string]failure
@@ -184,6 +187,7 @@ func New(cfg Config) *Director {
 	}
 	d.drains = newDrains(cfg)
 	d.rules = newRules(cfg.OpenTable, d.desiredRules, d.drains.passed, cfg.Logger)
+	d.settings = newSettings(cfg.IPVSHost, d.desiredHost, cfg.Logger)
 	return d
 }
 
@@ -212,6 +216,7 @@ func (d *Director) Run(ctx context.Context, elector Elector) error {
 	part(d.cfg.Fencer.Run)
 	part(d.cfg.Checks.Run)
 	part(d.rules.run)
+	part(d.settings.run)
 	part(d.exemptions)
 	part(func(ctx context.Context) error { return d.drains.run(ctx, d.answering) })
 	part(d.loop)
@@ -220,7 +225,8 @@ func (d *Director) Run(ctx context.Context, elector Elector) error {
 		return ignoreCancel(elector.Run(elect))
 	})
 	err := d.group.Wait()
-	return errors.Join(err, d.rules.clear(context.WithoutCancel(ctx)))
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(err, d.rules.clear(ctx), d.cfg.IPVSHost.Restore(ctx))
 }
 
 func ignoreCancel(err error) error {
@@ -311,10 +317,11 @@ func (d *Director) load(raw map[string][]byte) (sp *spec.Spec, problems []string
 	if !docs.load(raw) {
 		return docs.spec, docs.problems, false
 	}
-	targets := checkTargets(docs.spec, d.cfg.Interface)
+	targets, warm := checkTargets(docs.spec, d.cfg.Interface), d.warmGroups(docs.spec)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.docs = docs
+	d.logWarm(d.warm, warm)
+	d.docs, d.warm = docs, warm
 	d.setChecks(targets)
 	return docs.spec, docs.problems, true
 }
@@ -331,6 +338,7 @@ func (d *Director) changed(sp *spec.Spec, problems []string) {
 	}
 	d.rules.interval(sp.Cluster.IPVSCheckInterval)
 	d.rules.kick()
+	d.settings.changed(sp.Cluster.IPVSCheckInterval)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, h := range d.holdings {
@@ -344,26 +352,6 @@ func (d *Director) changed(sp *spec.Spec, problems []string) {
 // may be late by lateness.
 func Timing(c spec.Cluster, lateness time.Duration) election.Timing {
 	return election.Timing{Lease: c.Lease, Renew: c.Renewal(), Drift: c.Drift, Lateness: lateness}
-}
-
-func (d *Director) vips(g spec.Group) []fence.VIP {
-	out := make([]fence.VIP, len(g.VIPs))
-	for i, v := range g.VIPs {
-		out[i] = fence.VIP{Address: v.Address, Interface: g.InterfaceOf(v, d.cfg.Interface), Label: g.LabelOf(v)}
-	}
-	return out
-}
-
-// watch has every VIP of the documents gated before one can be held. Where that
-// fails no group is fit.
-func (d *Director) watch(sp *spec.Spec) {
-	reason := ""
-	if err := d.cfg.Fencer.Watch(d.allVIPs(sp)); err != nil {
-		reason = err.Error()
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.unwatched = reason
 }
 
 // Lost tells that the guard under which groups are held has died: those
@@ -382,29 +370,5 @@ func (d *Director) Lost(reason string) {
 	d.mu.Unlock()
 	for _, h := range held {
 		elector.GiveUp(h, reason)
-	}
-}
-
-func (d *Director) allVIPs(sp *spec.Spec) []fence.VIP {
-	var vips []fence.VIP
-	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
-		vips = append(vips, d.vips(sp.Groups[name])...)
-	}
-	return vips
-}
-
-// removeForeign makes sure that this host does not answer for VIPs that it does
-// not hold, whoever bound them.
-func (d *Director) removeForeign(sp *spec.Spec) {
-	vips := d.allVIPs(sp)
-	if len(vips) == 0 {
-		return
-	}
-	removed, _, err := d.cfg.Fencer.RemoveForeign(vips)
-	for _, a := range removed {
-		d.log.Warn("removed a VIP that this director does not hold", zap.String(logfield.VIP, a.String()))
-	}
-	if err != nil {
-		d.log.Error("a VIP that this director does not hold is bound here", zap.Error(err))
 	}
 }

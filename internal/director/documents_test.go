@@ -71,14 +71,19 @@ func TestABadDocumentKeepsTheLastGoodOne(t *testing.T) {
 	}
 }
 
-// wantProblem looks for the one problem in status and presence; "" for none.
-func (b *bench) wantProblem(text string) {
+// presence is what the director says of itself in ZooKeeper.
+func (b *bench) presence() (p Presence) {
 	b.t.Helper()
-	var p Presence
 	if err := json.Unmarshal([]byte(b.publisher.now["directors/node01"]), &p); err != nil {
 		b.t.Fatal(err)
 	}
-	for where, problems := range map[string][]string{"status": b.d.Status().Problems, "presence": p.Problems} {
+	return p
+}
+
+// wantProblem looks for the one problem in status and presence; "" for none.
+func (b *bench) wantProblem(text string) {
+	b.t.Helper()
+	for where, problems := range map[string][]string{"status": b.d.Status().Problems, "presence": b.presence().Problems} {
 		switch {
 		case text == "" && len(problems) > 0:
 			b.t.Errorf("%s still shows %q", where, problems)

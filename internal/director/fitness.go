@@ -24,7 +24,7 @@ func (d *Director) configure(sp *spec.Spec) {
 	for _, name := range slices.Sorted(maps.Keys(sp.Groups)) {
 		g := sp.Groups[name]
 		groups = append(groups, election.GroupConfig{
-			Name: name, Priority: g.PriorityOf(d.cfg.Node), Preempt: g.Preempt, PreemptDelay: g.PreemptDelay,
+			Name: name, Priority: g.PriorityOf(d.cfg.Node), Preempt: g.Preempt, PreemptDelay: preemptDelay(sp, name, g),
 			Ineligible: d.judge(name, g, sp, verdicts), Backoff: g.Fitness.Backoff,
 			Hold: hold,
 		})

@@ -162,7 +162,8 @@ func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 		return nil
 	}
 	verdicts := d.cfg.Checks.Snapshot()
-	services := Rules(sp, held, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
+	here := d.rulesHere(held)
+	services := Rules(sp, here, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
 	return d.drains.reduce(sp, held, services)
 }
 

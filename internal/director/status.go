@@ -25,7 +25,7 @@ type Presence struct {
 	// OnZooKeeperLoss is "hold", or "fence: " and why.
 	OnZooKeeperLoss string            `json:"on_zookeeper_loss,omitempty"`
 	Unfit           map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold or queue
-	Problems        []string          `json:"problems,omitempty"` // of the documents
+	Problems        []string          `json:"problems,omitempty"` // of the documents, and of this host's IPVS settings
 }
 
 // ServiceHealth is one director's verdict on a service, in
@@ -111,7 +111,7 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 		}
 	}
 	p := Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, MACs: d.cfg.MACs, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
-		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: d.docs.problems}
+		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: slices.Concat(d.docs.problems, d.warm.refused, d.settings.wrong())}
 	if sp := d.docs.spec; sp != nil {
 		p.OnZooKeeperLoss = d.onLoss(sp.Cluster)
 	}

@@ -28,7 +28,7 @@ func (h *Host) applyDaemons(want []ipvs.Daemon) error {
 	for _, which := range []ipvs.DaemonState{ipvs.Master, ipvs.Backup} {
 		e := h.applyDaemon(which, pick(want, which), pick(running, which))
 		if e != nil {
-			err = errors.Join(err, fmt.Errorf("sync daemon (%s): %w", word(which), e))
+			err = errors.Join(err, fmt.Errorf("sync daemon (%v): %w", which, e))
 		}
 	}
 	return err
@@ -41,13 +41,6 @@ func pick(all []ipvs.Daemon, which ipvs.DaemonState) *ipvs.Daemon {
 		return nil
 	}
 	return &all[i]
-}
-
-func word(which ipvs.DaemonState) string {
-	if which == ipvs.Master {
-		return "master"
-	}
-	return "backup"
 }
 
 // applyDaemon does what one daemon needs. runs is what the kernel shows; ours is
@@ -67,14 +60,14 @@ func (h *Host) applyDaemon(which ipvs.DaemonState, want, runs *ipvs.Daemon) erro
 	case ours && serves(*want, *runs):
 		return h.keepDaemon(*want, saved)
 	case serves(*want, *runs): // as it should be; whoever started it may stop it
-		h.note(word(which), true)
+		h.note(which.String(), true)
 		return nil
 	case ours:
 		return h.restartDaemon(*want, "other settings are wanted")
 	}
-	h.note(word(which), false)
-	return fmt.Errorf("it runs with %s, not with %s: %w; stop it with `ipvsadm --stop-daemon %s`, and see that nothing starts it again",
-		describe(*runs), describe(*want), ErrConflict, word(which))
+	h.note(which.String(), false)
+	return fmt.Errorf("it runs with %s, not with %s: %w; stop it with `ipvsadm --stop-daemon %v`, and see that nothing starts it again",
+		describe(*runs), describe(*want), ErrConflict, which)
 }
 
 // keepDaemon restarts a daemon of ours whose interface was made anew: it listens
@@ -87,7 +80,7 @@ func (h *Host) keepDaemon(want ipvs.Daemon, saved savedDaemon) error {
 	if link.Index != saved.Index {
 		return h.restartDaemon(want, "its interface was made anew")
 	}
-	h.note(word(want.State), true)
+	h.note(want.State.String(), true)
 	return nil
 }
 
@@ -97,8 +90,8 @@ func noInterface(err error) error {
 
 // startDaemon starts what does not run, and says so first in the state file.
 func (h *Host) startDaemon(want ipvs.Daemon) error {
-	if h.note(word(want.State), false) {
-		h.log.Warn("another program stopped a sync daemon: starting it again", zap.String("daemon", word(want.State)))
+	if h.note(want.State.String(), false) {
+		h.log.Warn("another program stopped a sync daemon: starting it again", zap.Stringer("daemon", want.State))
 	}
 	link, err := h.c.Links(want.Interface)
 	if err != nil {
@@ -115,22 +108,22 @@ func (h *Host) startDaemon(want ipvs.Daemon) error {
 	if err := h.table.StartDaemon(want); err != nil {
 		return fmt.Errorf("start it with %s: %w", describe(want), err)
 	}
-	h.note(word(want.State), true)
-	h.log.Info("started a sync daemon", zap.String("daemon", word(want.State)), zap.String(logfield.Interface, want.Interface), zap.Uint8("id", want.ID))
+	h.note(want.State.String(), true)
+	h.log.Info("started a sync daemon", zap.Stringer("daemon", want.State), zap.String(logfield.Interface, want.Interface), zap.Uint8("id", want.ID))
 	return nil
 }
 
 func (h *Host) stopDaemon(which ipvs.DaemonState) error {
-	if err := h.table.StopDaemon(which); err != nil {
+	if err := h.table.StopDaemon(which); err != nil && !errors.Is(err, ipvs.ErrNoDaemon) {
 		return fmt.Errorf("stop it: %w", err)
 	}
-	h.note(word(which), false)
-	h.log.Info("stopped a sync daemon", zap.String("daemon", word(which)))
+	h.note(which.String(), false)
+	h.log.Info("stopped a sync daemon", zap.Stringer("daemon", which))
 	return h.save(h.found.without(which))
 }
 
 func (h *Host) restartDaemon(want ipvs.Daemon, reason string) error {
-	h.log.Info("restarting a sync daemon", zap.String("daemon", word(want.State)), zap.String(logfield.Reason, reason))
+	h.log.Info("restarting a sync daemon", zap.Stringer("daemon", want.State), zap.String(logfield.Reason, reason))
 	if err := h.stopDaemon(want.State); err != nil {
 		return err
 	}

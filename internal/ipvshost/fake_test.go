@@ -57,7 +57,7 @@ func (f *fakeTable) StartDaemon(d ipvs.Daemon) error {
 	if pick(f.daemons, d.State) != nil {
 		return unix.EEXIST
 	}
-	if err := f.change("start %s on %s id %d", word(d.State), d.Interface, d.ID); err != nil {
+	if err := f.change("start %v on %s id %d", d.State, d.Interface, d.ID); err != nil {
 		return err
 	}
 	if d.MaxLen == 0 {
@@ -83,7 +83,7 @@ func (f *fakeTable) StopDaemon(which ipvs.DaemonState) error {
 	if pick(f.daemons, which) == nil {
 		return unix.ESRCH
 	}
-	if err := f.change("stop %s", word(which)); err != nil {
+	if err := f.change("stop %v", which); err != nil {
 		return err
 	}
 	f.daemons = slices.DeleteFunc(f.daemons, func(d ipvs.Daemon) bool { return d.State == which })
@@ -172,7 +172,7 @@ func (b *bench) snapshot() map[string]string {
 		return err
 	}))
 	for _, d := range b.table.daemons {
-		all[word(d.State)] = describe(d)
+		all[d.State.String()] = describe(d)
 	}
 	return all
 }
