@@ -149,6 +149,13 @@ func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Ta
 	return h
 }
 
+// says tells whether there is anything that the documents do not say: a service without
+// a check has no verdicts, and thousands of them need no znodes.
+func (h ServiceHealth) says(sp *spec.Spec) bool {
+	return sp.Services[h.Service].Check != nil ||
+		slices.ContainsFunc(h.RealServers, func(rs RealServerHealth) bool { return rs.Drain != nil })
+}
+
 // publish writes what changed about this director and its verdicts.
 func (d *Director) publish(sp *spec.Spec) {
 	groups := d.groupStatus()
@@ -158,7 +165,9 @@ func (d *Director) publish(sp *spec.Spec) {
 	health := serviceHealth(sp, d.cfg.Checks.Snapshot())
 	d.drains.show(health)
 	for _, h := range health {
-		now["health/"+d.cfg.Node+"/"+h.Service] = h
+		if h.says(sp) {
+			now["health/"+d.cfg.Node+"/"+h.Service] = h
+		}
 	}
 	for path, v := range now {
 		b, err := json.Marshal(v)

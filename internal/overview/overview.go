@@ -346,6 +346,9 @@ func (r *reader) services(sp *spec.Spec) error {
 			h, ok := health.of[rs.String()]
 			if !ok {
 				h = director.RealServerHealth{Address: rs.String(), State: "unknown"}
+				if s.Check == nil { // nobody says so
+					h.State = "unchecked"
+				}
 			}
 			one := RealServer{Weight: rs.Weight, RealServerHealth: h}
 			r.noteDrain(set, name, s, rs, &one)

@@ -141,7 +141,7 @@ func (s *site) wantProblems(c *Cluster, parts ...string) {
 
 const (
 	group   = "vips: [192.0.2.100, 192.0.2.101]\n"
-	service = "group: web\nlisten: 192.0.2.100:80/tcp\nscheduler: rr\nforward: dr\nreal_servers:\n  - {address: 192.0.2.11:80, weight: 3}\n  - {address: 192.0.2.12:80, weight: 1}\n"
+	service = "group: web\nlisten: 192.0.2.100:80/tcp\nscheduler: rr\nforward: dr\ncheck: {tcp: {}}\nreal_servers:\n  - {address: 192.0.2.11:80, weight: 3}\n  - {address: 192.0.2.12:80, weight: 1}\n"
 )
 
 func docs() map[string]string {
