@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -33,7 +34,7 @@ func scalarOf[T any](dst *T, expected string, parse func(scalar) (T, error), for
 
 // text is a text with a check of its own; an empty one is not written.
 func text(dst *string, expected string, check func(string) error) codec {
-	c := scalarOf(dst, expected, func(s scalar) (string, error) { return s.text, check(s.text) }, quote)
+	c := scalarOf(dst, expected, func(s scalar) (string, error) { return shared(s.text), check(s.text) }, quote)
 	encode := c.encode
 	c.encode = func() element {
 		if *dst == "" {
@@ -43,6 +44,9 @@ func text(dst *string, expected string, check func(string) error) codec {
 	}
 	return c
 }
+
+// shared is s itself, kept once for all documents.
+func shared(s string) string { return unique.Make(s).Value() }
 
 func name(dst *string) codec { return text(dst, nameExpected, CheckName) }
 
@@ -145,7 +149,7 @@ func choice[T ~string](dst *T, what string, words ...T) codec {
 		if !slices.Contains(all, s.text) {
 			return "", fmt.Errorf("%q is no %s; expected %s%s", printable(s.text), what, expected, DidYouMean(s.text, all))
 		}
-		return T(s.text), nil
+		return words[slices.Index(all, s.text)], nil // no text of the document's is kept
 	}, func(w T) string { return quote(string(w)) })
 }
 
@@ -203,7 +207,7 @@ func maybe[T any](dst **T, fresh func() T, bind func(*T) schema) codec {
 }
 
 // listOf is the codec of a list; one gives the codec of an item. flow writes it
-// on one line. Items that are at fault are left out.
+// on one line. Items at fault keep what fresh gave them.
 func listOf[T any](dst *[]T, what string, flow bool, fresh func() T, one func(*T) codec) codec {
 	return codec{
 		decode: func(v value) {
@@ -211,12 +215,16 @@ func listOf[T any](dst *[]T, what string, flow bool, fresh func() T, one func(*T
 			if !ok {
 				return
 			}
-			*dst = nil
+			list, lines := make([]T, len(items)), make([]int, len(items))
 			for i, item := range items {
-				v.r.marks[place{v.doc, v.field, i}] = Pos{v.r.file, item.line}
-				x := fresh()
-				one(&x).decode(item)
-				*dst = append(*dst, x)
+				list[i], lines[i] = fresh(), item.line
+			}
+			v.r.marks.items(v.doc, v.field, lines)
+			for i, item := range items {
+				one(&list[i]).decode(item)
+			}
+			if *dst = list; len(list) == 0 {
+				*dst = nil
 			}
 		},
 		encode: func() element {

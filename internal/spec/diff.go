@@ -49,15 +49,15 @@ func Diff(before, after map[string][]byte) []Change {
 			c.Kind = Unchanged
 		}
 		if c.Kind != Unchanged {
-			c.Text = unified(path, stored, wanted, lines(a), lines(b))
+			c.Text = unified(path, stored, wanted, splitLines(a), splitLines(b))
 		}
 		list = append(list, c)
 	}
 	return list
 }
 
-// lines splits text; a last line without a line break is a line.
-func lines(text []byte) []string {
+// splitLines splits text; a last line without a line break is a line.
+func splitLines(text []byte) []string {
 	if len(text) == 0 {
 		return nil
 	}

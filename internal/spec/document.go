@@ -58,6 +58,7 @@ func ParseFile(file string, data []byte) (*Documents, error) {
 }
 
 func (d *Documents) finish(r *reader) *Documents {
+	r.marks.trim()
 	d.Warnings, d.marks, d.faulty = sorted(r.warnings), r.marks, r.faulty
 	return d
 }
@@ -106,7 +107,7 @@ func named(path func(string) string, decode func(v value, name string)) codec {
 // it also stands for the file in messages. Documents are nil after an error,
 // which is an Errors.
 func Decode(path string, data []byte) (*Documents, error) {
-	r, d := newReader(path), newDocuments()
+	r, d := newReader(path), &Documents{}
 	decode, err := d.decoder(path)
 	if err != nil {
 		return nil, Errors{{Document: path, Text: err.Error()}}
@@ -132,11 +133,11 @@ func (d *Documents) decoder(path string) (func(value), error) {
 	}
 	if name, ok := strings.CutPrefix(path, groupPrefix); ok && CheckName(name) == nil {
 		g := DefaultGroup()
-		return func(v value) { g.schema().decode(v); d.Groups[name] = g }, nil
+		return func(v value) { g.schema().decode(v); d.Groups = map[string]Group{name: g} }, nil
 	}
 	if name, ok := strings.CutPrefix(path, servicePrefix); ok && CheckName(name) == nil {
 		s := DefaultService()
-		return func(v value) { s.schema().decode(v); d.Services[name] = s }, nil
+		return func(v value) { s.schema().decode(v); d.Services = map[string]Service{name: s} }, nil
 	}
 	return nil, fmt.Errorf("%q is no document; expected %s, %s<group> or %s<service>", printable(path), ClusterPath, groupPrefix, servicePrefix)
 }

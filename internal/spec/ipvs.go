@@ -111,9 +111,9 @@ func (i *IPVS) rule(v value) {
 	n, _ := strconv.Atoi(count)
 	switch {
 	case period != "0" && n < 2:
-		at.failf("%q tells of a connection with its packet %s at the earliest: the first packet opens no connection yet, so young ones are lost in a fail-over; expected \"0 0\" with sync_refresh_period, or 2 or more before the space", threshold, later(n, period))
+		at.failf("sync_threshold %q tells of a connection with its packet %s at the earliest: the first packet opens no connection yet, so young ones are lost in a fail-over; expected \"0 0\" with sync_refresh_period, or 2 or more before the space", threshold, later(n, period))
 	case period == "0" && n < 2 && (all["sync_refresh_period"] == "" || all["sync_refresh_period"] == "0"):
-		at.failf("%q tells of no connection at all unless sync_refresh_period is above 0; expected sync_refresh_period: 10, as by default", threshold)
+		at.failf("sync_threshold %q tells of no connection at all unless sync_refresh_period is above 0; expected sync_refresh_period: 10, as by default", threshold)
 	}
 }
 

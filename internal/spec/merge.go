@@ -35,20 +35,19 @@ func Overlay(stored, applied *Documents) *Documents {
 	return all
 }
 
-// Put adds the documents of b to d, in place of those with the same path. Of the
-// places in b it takes only where each document begins: sets of thousands of
-// documents are to be kept.
+// Put adds the documents of b to d, in place of those with the same path, with the
+// places that Check speaks of.
 func (d *Documents) Put(b *Documents) {
 	for _, path := range b.Paths() {
 		d.Drop(path)
-		d.marks[place{doc: path, index: -1}] = b.Pos(path)
+		d.marks[path] = b.marks[path]
 	}
 	d.add(&Documents{Cluster: b.Cluster, Groups: b.Groups, Services: b.Services})
 }
 
 // Drop removes the document at path, if it is there, and the place it was read from.
 func (d *Documents) Drop(path string) {
-	delete(d.marks, place{doc: path, index: -1})
+	delete(d.marks, path)
 	if path == ClusterPath {
 		d.Cluster = nil
 	}

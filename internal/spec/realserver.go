@@ -87,12 +87,12 @@ func (s Service) TunnelOf(rs RealServer) Tunnel {
 }
 
 // CheckAddress is where the check of s asks a real server: at the check's port,
-// or else at its own, or else at the first that s listens on. Port 0: there is
+// or else at its own, or else at the first that s listens on. Port 0: it says
 // none.
 func (s Service) CheckAddress(rs RealServer) netip.AddrPort {
 	port := rs.Address.Port()
-	if port == 0 && len(s.Listen) > 0 {
-		port = s.Listen[0].Port
+	for i := 0; port == 0 && i < len(s.Listen); i++ {
+		port = s.Listen[i].Port
 	}
 	if s.Check != nil && s.Check.Port != 0 {
 		port = uint16(s.Check.Port)

@@ -39,7 +39,7 @@ type codec struct {
 // decode reads the mapping v into the value that the schema is bound to.
 func (s schema) decode(v value) {
 	if v.doc != "" && v.field == "" {
-		v.r.marks[place{v.doc, "", -1}] = Pos{v.r.file, v.line}
+		v.r.marks.document(v.doc, Pos{v.r.file, v.line})
 	}
 	entries, ok := v.entries(s.what)
 	if !ok {
@@ -67,7 +67,7 @@ func (s schema) decode(v value) {
 
 func (s schema) decodeField(f *field, v value) {
 	if v.field == f.name && v.doc != "" {
-		v.r.marks[place{v.doc, f.name, -1}] = Pos{v.r.file, v.line}
+		v.r.marks.field(v.doc, f.name, v.line)
 	}
 	if v.null() && !f.codec.emptyOK {
 		v.failf("is empty; expected a value, or no %s at all", f.name)
@@ -122,26 +122,6 @@ func (s schema) encode(defaults schema) element {
 		e.pairs = append(e.pairs, pair{f.name, v})
 	}
 	return e
-}
-
-// place names a field of a document; index counts the items of a list, -1 is
-// the field itself; field "" is the document.
-type place struct {
-	doc, field string
-	index      int
-}
-
-// marks are the lines of fields, for rules between fields and documents.
-type marks map[place]Pos
-
-// at finds the place, or the nearest thing around it, or the zero Pos.
-func (m marks) at(doc, field string, index int) Pos {
-	for _, p := range []place{{doc, field, index}, {doc, field, -1}, {doc, "", -1}} {
-		if pos, ok := m[p]; ok {
-			return pos
-		}
-	}
-	return Pos{}
 }
 
 // lineOf is the line of a field of v's document, v's own line if unknown.

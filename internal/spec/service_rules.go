@@ -28,7 +28,7 @@ func (s *Service) listenRule(v value) {
 	for i, l := range s.Listen {
 		line := v.lineOf("listen", i)
 		if l.Address.IsValid() && l.AnyPort() && s.Persistence == 0 {
-			v.failAt(line, "listens on all ports of %s without persistence, and the connections of a client would be torn apart; expected persistence, such as 300s, or a port", l.Address)
+			v.failAt(line, "listens on all ports of %s without persistence, where the kernel serves none of them; expected persistence, such as 300s, or a port", l.Address)
 		}
 		for _, other := range s.Listen[:i] {
 			if l.valid() && l.overlaps(other) {
@@ -83,31 +83,53 @@ func (s *Service) packetRule(v value) {
 }
 
 func (s *Service) serversRule(v value) {
-	seen := map[netip.AddrPort]int{}
+	seen := servers{lines: map[netip.AddrPort]int{}, listened: map[netip.Addr]int{}}
 	for i, rs := range s.RealServers {
 		if !rs.Address.IsValid() {
 			continue
 		}
 		line := v.lineOf("real_servers", i)
-		first, twice := seen[s.listened(rs)]
-		if twice {
+		if first, twice := seen.add(rs.Address, s.listensOn(rs.Address.Port()), line); twice {
 			v.failAt(line, "real server %s is listed twice, first in line %d; expected it once", rs, first)
 			continue
 		}
-		seen[s.listened(rs)] = line
 		if text := s.serverFault(rs); text != "" {
 			v.failAt(line, "real server %s %s", rs, text)
 		}
 	}
 }
 
-// listened is the address of rs without a port that says nothing: with one port
-// to listen on, that port.
-func (s *Service) listened(rs RealServer) netip.AddrPort {
-	if len(s.Listen) == 1 && s.Listen[0].Count() == 1 && s.Listen[0].Port == rs.Address.Port() {
-		return netip.AddrPortFrom(rs.Address.Addr(), 0)
+func (s *Service) listensOn(port uint16) bool {
+	return port != 0 && slices.ContainsFunc(s.Listen, func(l Listen) bool { return !l.AnyPort() && l.Has(port) })
+}
+
+// servers are real servers with the lines where they stand. One without a port
+// is, at a port that its service listens on, the same as one with that port.
+type servers struct {
+	lines    map[netip.AddrPort]int
+	listened map[netip.Addr]int // the first with a port that its service listens on
+}
+
+// add returns the line of the one that is the same already, if there is one.
+func (m servers) add(server netip.AddrPort, listened bool, line int) (first int, twice bool) {
+	if first, twice = m.lines[server]; twice {
+		return first, true
 	}
-	return rs.Address
+	bare := netip.AddrPortFrom(server.Addr(), 0)
+	switch {
+	case server == bare:
+		first, twice = m.listened[server.Addr()]
+	case listened:
+		first, twice = m.lines[bare]
+	}
+	if twice {
+		return first, true
+	}
+	m.lines[server] = line
+	if _, known := m.listened[server.Addr()]; listened && !known {
+		m.listened[server.Addr()] = line
+	}
+	return 0, false
 }
 
 // serverFault says what is wrong with a real server, "" if nothing is.
@@ -120,7 +142,7 @@ func (s *Service) serverFault(rs RealServer) string {
 		if text := familyFault(rs, forward, l); text != "" {
 			return text
 		}
-		if text := portFault(rs, forward, l); text != "" {
+		if text := portFault(rs, forward, l, len(s.Listen)); text != "" {
 			return text
 		}
 	}
@@ -145,7 +167,8 @@ func familyFault(rs RealServer, forward Forward, l Listen) string {
 	return fmt.Sprintf("is %s but listen %s is %s; expected an %s real server, or forward: tun", family(own), l, listens, listens)
 }
 
-func portFault(rs RealServer, forward Forward, l Listen) string {
+// portFault looks at one of several entries of listen.
+func portFault(rs RealServer, forward Forward, l Listen, several int) string {
 	port := rs.Address.Port()
 	if port == 0 || forward == NAT {
 		return ""
@@ -155,6 +178,8 @@ func portFault(rs RealServer, forward Forward, l Listen) string {
 		return fmt.Sprintf("has port %d but listen %s says none, and %s cannot change the port; expected no port, or forward: nat", port, l, forward)
 	case l.Count() > 1:
 		return fmt.Sprintf("has port %d but listen has %d-%d, and %s cannot change the port; expected no port, or forward: nat", port, l.Port, l.High(), forward)
+	case port != l.Port && several > 1:
+		return fmt.Sprintf("has port %d but listen also has %d, and %s cannot change the port; expected no port, or forward: nat", port, l.Port, forward)
 	case port != l.Port:
 		return fmt.Sprintf("has port %d but listen has %d, and %s cannot change the port; expected port %d, or forward: nat", port, l.Port, forward, l.Port)
 	}

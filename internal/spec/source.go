@@ -20,16 +20,19 @@ type reader struct {
 	problems []Problem
 	warnings []Problem
 	marks    marks
-	faulty   map[string]bool // documents with a problem
+	faulty   map[string]bool // documents with a problem; nil if there is none
 }
 
 func newReader(file string) *reader {
-	return &reader{file: file, marks: marks{}, faulty: map[string]bool{}}
+	return &reader{file: file, marks: marks{}}
 }
 
 func (r *reader) fail(doc string, line int, text string) {
 	r.problems = append(r.problems, Problem{Pos: Pos{r.file, line}, Document: doc, Text: text})
 	if doc != "" {
+		if r.faulty == nil {
+			r.faulty = map[string]bool{}
+		}
 		r.faulty[doc] = true
 	}
 }

@@ -42,7 +42,7 @@ func knownSysctls() map[string]sysctlRule {
 	}
 }
 
-// isSyncPorts: ip_vs_ctl.c, proc_do_sync_ports, and IPVS_SYNC_PORTS_MAX.
+// isSyncPorts: a power of two; ip_vs_ctl.c, proc_do_sync_ports, and IPVS_SYNC_PORTS_MAX.
 func isSyncPorts(s string) bool {
 	return slices.Contains([]string{"1", "2", "4", "8", "16", "32", "64"}, s)
 }
@@ -59,8 +59,9 @@ func isThreshold(s string) bool {
 	return period == 0 || n < period
 }
 
+// isCPUList: the kernel's list format (bitmap_parselist).
 func isCPUList(s string) bool {
-	return s != "" && len(s) <= 255 && strings.Trim(s, "0123456789,-") == ""
+	return s == "all" || s != "" && len(s) <= 255 && strings.Trim(s, "0123456789N,-:/") == ""
 }
 
 // sysctls is the codec of Cluster.IPVS.Sysctls.
