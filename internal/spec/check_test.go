@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -30,8 +32,56 @@ func TestCheck(t *testing.T) {
 			"f.yaml:3: group b: VIP fd00::1 is also in group a (f.yaml:2); expected each VIP in one group\n" +
 				"f.yaml:7: service s: listens on [fd00::3]:80/tcp, which is no VIP of group b; expected one of fd00::1, 10.0.0.1\n" +
 				"f.yaml:8: service s: real server [fd00::1]:80 is a VIP of group a; expected the server's own address"},
+		{"a list, one of another group", twoGroups + "services:\n  s:\n    group: b\n    listen:\n      - 10.0.0.2:80/tcp\n      - 10.0.0.1:80/tcp\n",
+			"f.yaml:12: service s: listens on 10.0.0.1:80/tcp, which is no VIP of group b; expected one of 10.0.0.2, 10.0.0.3"},
+		{"within a range", twoGroups + "services:\n  s:\n    group: a\n    listen: [10.0.0.1:80/udp, 10.0.0.1:80-90/tcp]\n  t:\n    group: a\n    listen:\n      - 10.0.0.1:443/tcp\n      - 10.0.0.1:90-95/tcp\n      - 10.0.0.1:91/udp\n",
+			"f.yaml:15: service t: listens on 10.0.0.1:90/tcp, as service s does (f.yaml:10); expected each VIP:port/protocol once"},
+		{"all ports beside one", twoGroups + "services:\n  s: {group: a, listen: 10.0.0.1:0/tcp, persistence: 1s}\n  t: {group: a, listen: 10.0.0.1:443/tcp}\n", ""},
+		{"all ports twice", twoGroups + "services:\n  s: {group: a, listen: 10.0.0.1:0/tcp, persistence: 1s}\n  t: {group: a, listen: 10.0.0.1:0/tcp, persistence: 1s}\n",
+			"f.yaml:9: service t: listens on 10.0.0.1:0/tcp, as service s does (f.yaml:8); expected each VIP:port/protocol once"},
+		{"marks", twoGroups + "services:\n  s: {group: a, listen: fwmark:5/ipv4}\n  t: {group: a, listen: fwmark:5/ipv6}\n  u: {group: b, listen: [fwmark:5/ipv4, fwmark:6/ipv4]}\n  v: {group: c, listen: fwmark:7/ipv4}\n",
+			"f.yaml:10: service u: listens on fwmark:5/ipv4, as service s does (f.yaml:8); expected each VIP:port/protocol once\n" +
+				"f.yaml:11: service v: group \"c\" does not exist; expected a group of the cluster"},
+		{"another VIP's interface", "groups:\n  a: {vips: [{address: 10.0.0.1, interface: eth1}]}\nservices:\n  s: {group: a, listen: 10.0.0.1:80/tcp}\n", ""},
+		{"families mixed beside sync", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n    forward: tun\n    real_servers:\n      - {address: 10.0.1.1}\n      - {address: \"fd00::1\"}\n",
+			"f.yaml:14: service s: real server fd00::1 is IPv6 but listen 10.0.0.1:80/tcp is IPv4, which the kernel refuses beside connection synchronization; expected one family, or ipvs: {sync: {enabled: false}} in the cluster's document"},
+		{"families mixed without sync", "cluster: {ipvs: {sync: {enabled: false}}}\n" + twoGroups + "services:\n  s:\n    group: a\n    listen: [10.0.0.1:80/tcp, fwmark:1/ipv6]\n    forward: tun\n    real_servers: [{address: 10.0.1.1}, {address: \"fd00::1\"}]\n", ""},
 		{"real server is a VIP", twoGroups + "services:\n  s:\n    group: a\n    listen: 10.0.0.1:80/tcp\n    real_servers:\n      - {address: 10.0.1.1:80}\n      - {address: 10.0.0.3:80}\n",
 			"f.yaml:13: service s: real server 10.0.0.3:80 is a VIP of group b; expected the server's own address"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d, err := ParseFile("f.yaml", []byte(test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, test.want, d.Spec().Check())
+		})
+	}
+}
+
+// Lists and ranges multiply: what they come to is bounded.
+func TestCheckBounds(t *testing.T) {
+	many := func(services, servers int) string {
+		var b strings.Builder
+		b.WriteString("groups:\n  g: {vips: [10.0.0.1, 10.0.0.2]}\nservices:\n")
+		list := make([]string, servers)
+		for j := range servers {
+			list[j] = fmt.Sprintf("{address: 10.1.0.%d}", j+1)
+		}
+		for i := range services {
+			fmt.Fprintf(&b, "  s%03d: {group: g, listen: 10.0.0.%d:%d-%d/tcp, real_servers: [%s]}\n", i, 1+i/60, 1+i%60*1000, (i%60+1)*1000, strings.Join(list, ", "))
+		}
+		return b.String()
+	}
+	tests := []struct {
+		name, text, want string
+	}{
+		{"as many as there may be", many(100, 4), ""},
+		{"a service too many", many(100, 0) + "  t: {group: g, listen: 10.0.0.2:60000/tcp}\n  u: {group: g, listen: 10.0.0.2:60001/tcp}\n",
+			"f.yaml:104: service t: with this document the services come to more than 100000 ports; expected fewer, or port 0 (all ports) with persistence, or marks"},
+		{"a real server too many", many(80, 5) + "  t: {group: g, listen: 10.0.0.2:60000/tcp, real_servers: [{address: 10.1.0.1}]}\n",
+			"f.yaml:84: service t: with this document the services come to more than 400000 real servers, one for each port; expected fewer, or port 0 (all ports) with persistence, or marks"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

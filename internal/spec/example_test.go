@@ -117,17 +117,23 @@ cluster:
   garp_refresh: 30s
   on_zookeeper_loss: hold
   ipvs_check_interval: 2s
+  ipvs:
+    timeouts: {tcp: 900s, tcp_fin: 120s, udp: 300s}
+    sysctls: {sloppy_tcp: 1, sync_threshold: "0 0", conntrack: keep}
+    sync: {enabled: false, id: 7, interface: eth1, maxlen: 0, group: 224.0.0.82, port: 8849, ttl: 2, settle: 0s}
 groups:
   "1":
     vips:
       - 10.0.0.100
       - 10.0.0.101/32
       - 2001:db8::100
+      - {address: 10.9.0.254, interface: eth2, label: "eth2:1"}
     label: eth1:vip
     interface: eth1
     priority: {node01: 150, 7: 1}
     preempt: true
     preempt_delay: 1m30s
+    warm_standby: true
     fitness:
       track_interfaces: [eth1, eth2.100]
       gateway: {address: 10.0.0.1, interval: 2s, timeout: 500ms, fall: 4, rise: 1}
@@ -150,8 +156,30 @@ services:
   six:
     group: 1
     listen: "[2001:db8::100]:80/tcp"
+    scheduler: mh
+    scheduler_flags: [mh-port, flag-1]
+    persistence: 60s
+    persistence_prefix: 64
     real_servers:
       - {address: "[2001:db8::12]:80"}
+      - {address: "2001:db8::13", upper_threshold: 100, lower_threshold: 50}
+  sip:
+    group: 1
+    listen:
+      - 10.0.0.101:5060/udp
+      - 10.0.0.101:6000-6100/udp
+    forward: tun
+    tunnel: {type: gue, port: 5555, checksum: remote}
+    one_packet: true
+    persistence: 60s
+    persistence_engine: sip
+    real_servers:
+      - {address: 10.0.1.2}
+      - {address: 10.0.1.3, tunnel: {type: gre, checksum: full}}
+      - {address: "2001:db8::14", forward: tun, tunnel: {type: ipip}}
+  marked:
+    group: 1
+    listen: [fwmark:5/ipv4, 10.0.0.100:9/sctp]
   web:
     group: 1
     listen: "10.0.0.100:443/tcp"
@@ -171,14 +199,20 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 	if len(d.Warnings) > 0 {
 		t.Errorf("warnings: %v", d.Warnings)
 	}
-	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Hold, 2 * time.Second, IPVS{Sync: DefaultSync()}}, d.Cluster)
+	diffValues(t, &Cluster{4 * time.Second, time.Second, 0.2, 30 * time.Second, Hold, 2 * time.Second, IPVS{
+		Timeouts: Timeouts{900 * time.Second, 120 * time.Second, 300 * time.Second},
+		Sysctls:  map[string]string{"sloppy_tcp": "1", "sync_threshold": "0 0", "conntrack": Keep},
+		Sync:     Sync{false, 7, "eth1", 0, netip.MustParseAddr("224.0.0.82"), 8849, 2, 0},
+	}}, d.Cluster)
 	diffValues(t, map[string]Group{"1": {
-		VIPs:         []VIP{{Address: netip.MustParseAddr("10.0.0.100")}, {Address: netip.MustParseAddr("10.0.0.101")}, {Address: netip.MustParseAddr("2001:db8::100")}},
+		VIPs: []VIP{{Address: netip.MustParseAddr("10.0.0.100")}, {Address: netip.MustParseAddr("10.0.0.101")}, {Address: netip.MustParseAddr("2001:db8::100")},
+			{Address: netip.MustParseAddr("10.9.0.254"), Interface: "eth2", Label: "eth2:1"}},
 		Label:        "eth1:vip",
 		Interface:    "eth1",
 		Priority:     map[string]int{"node01": 150, "7": 1},
 		Preempt:      true,
 		PreemptDelay: 90 * time.Second,
+		WarmStandby:  true,
 		Fitness: Fitness{
 			TrackInterfaces: []string{"eth1", "eth2.100"},
 			Gateway:         &Gateway{netip.MustParseAddr("10.0.0.1"), 2 * time.Second, 500 * time.Millisecond, 4, 1},
@@ -200,12 +234,44 @@ func TestParseFileReadsEverySetting(t *testing.T) {
 			RealServers:    []RealServer{{Address: netip.MustParseAddrPort("10.0.1.2:5300"), Weight: 65535}, {Address: netip.MustParseAddrPort("10.0.1.3:53"), Weight: 1}},
 		},
 		"six": {
-			Group:       "1",
-			Listen:      []Listen{{Address: netip.MustParseAddr("2001:db8::100"), Port: 80, Protocol: TCP}},
-			Scheduler:   "wlc",
-			Forward:     DR,
-			OnFailure:   Remove,
-			RealServers: []RealServer{{Address: netip.MustParseAddrPort("[2001:db8::12]:80"), Weight: 1}},
+			Group:             "1",
+			Listen:            []Listen{{Address: netip.MustParseAddr("2001:db8::100"), Port: 80, Protocol: TCP}},
+			Scheduler:         "mh",
+			SchedulerFlags:    []string{"mh-fallback", "mh-port"},
+			Forward:           DR,
+			Persistence:       time.Minute,
+			PersistencePrefix: 64,
+			OnFailure:         Remove,
+			RealServers: []RealServer{
+				{Address: netip.MustParseAddrPort("[2001:db8::12]:80"), Weight: 1},
+				{Address: netip.MustParseAddrPort("[2001:db8::13]:0"), Weight: 1, UpperThreshold: 100, LowerThreshold: 50},
+			},
+		},
+		"sip": {
+			Group: "1",
+			Listen: []Listen{
+				{Address: netip.MustParseAddr("10.0.0.101"), Port: 5060, Protocol: UDP},
+				{Address: netip.MustParseAddr("10.0.0.101"), Port: 6000, PortHigh: 6100, Protocol: UDP},
+			},
+			Scheduler:         "wlc",
+			OnePacket:         true,
+			Forward:           Tun,
+			Tunnel:            &Tunnel{GUE, 5555, ChecksumRemote},
+			Persistence:       time.Minute,
+			PersistenceEngine: "sip",
+			OnFailure:         Remove,
+			RealServers: []RealServer{
+				{Address: netip.MustParseAddrPort("10.0.1.2:0"), Weight: 1},
+				{Address: netip.MustParseAddrPort("10.0.1.3:0"), Weight: 1, Tunnel: &Tunnel{GRE, 0, ChecksumFull}},
+				{Address: netip.MustParseAddrPort("[2001:db8::14]:0"), Weight: 1, Forward: Tun, Tunnel: &Tunnel{IPIP, 0, ChecksumNone}},
+			},
+		},
+		"marked": {
+			Group:     "1",
+			Listen:    []Listen{{Mark: 5}, {Address: netip.MustParseAddr("10.0.0.100"), Port: 9, Protocol: SCTP}},
+			Scheduler: "wlc",
+			Forward:   DR,
+			OnFailure: Remove,
 		},
 		"web": {
 			Group:     "1",

@@ -56,6 +56,9 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("groups: {g: {vips: [2001:db8::1/64, \"fd00::2\"]}}\nservices: {s: {group: g, listen: \"[2001:db8::1]:80/tcp\", real_servers: [{address: \"[2001:db8::2]:80\"}]}}\n"))
 	f.Add([]byte(in("    real_servers:\n      - {address: [fd00::2]:80}\n")))
 	f.Add([]byte(twoGroups))
+	for _, test := range serviceRules {
+		f.Add([]byte(service(test.text)))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := ParseFile("f.yaml", data)
 		checkMessages(t, err)
@@ -75,6 +78,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte("{servers: [a:1, b:c], x: 1:2}"))
+	f.Add([]byte("ipvs: {timeouts: {tcp: 900s}, sysctls: {sync_threshold: \"3 50\", conntrack: keep}, sync: {id: 1, group: \"ff02::81\"}}\n"))
+	f.Add([]byte("vips: [{address: \"fd00::1\", interface: eth1, label: \"eth1:1\"}, 10.0.0.1]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, path := range []string{ClusterPath, GroupPath("x"), ServicePath("x")} {
 			d, err := Decode(path, data)
