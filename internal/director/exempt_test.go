@@ -21,7 +21,10 @@ func TestRealServerLetsOtherDirectorsIn(t *testing.T) {
 		{Node: "node02", Interface: "eth0", MACs: map[string]string{"eth0": mac(2).String()}},
 		{Node: "node04", Interface: "eth0", MACs: map[string]string{"eth0": "nonsense"}},
 	}
-	play(t, webDocs(), func(b *bench) {
+	docs := with(webDocs(), "spec/groups/web", "vips: [192.0.2.100, {address: 192.0.2.101, interface: eth1}, 192.0.2.102, \"fd00::1\"]\n")
+	docs["spec/services/nat"] = "group: web\nlisten: 192.0.2.102:80/tcp\nforward: nat\nreal_servers: [{address: 192.0.2.11:80}]\n"
+	docs["spec/services/own"] = "group: web\nlisten: [192.0.2.101:80/tcp, 192.0.2.101:81/tcp]\nforward: nat\nreal_servers: [{address: 192.0.2.11, forward: dr}]\n"
+	play(t, docs, func(b *bench) {
 		b.cfg.Addresses = []string{"192.0.2.11"} // the real server of web-http
 		b.cfg.Peers = func(context.Context) ([]Presence, error) { return peers, nil }
 	}, func(b *bench) {
@@ -37,6 +40,18 @@ func TestRealServerLetsOtherDirectorsIn(t *testing.T) {
 		time.Sleep(2 * pollInterval)
 		synctest.Wait()
 		want(mac(2), mac(3))
+		vip = netip.MustParseAddr("192.0.2.101") // on another interface
+		want(mac(9))
+		vip = netip.MustParseAddr("192.0.2.102") // nat: nothing arrives for the VIP
+		want()
+		docs["spec/services/nat"] = "group: web\nlisten: fwmark:5/ipv4\nreal_servers: [{address: 192.0.2.11}]\n"
+		b.docs.set(docs)
+		time.Sleep(2 * pollInterval)
+		synctest.Wait()
+		want(mac(2), mac(3)) // a mark may mean any VIP of its family
+		vip = netip.MustParseAddr("fd00::1")
+		want()
+		vip = netip.MustParseAddr("192.0.2.100")
 		b.docs.set(map[string]string{"spec/groups/web": webGroup})
 		time.Sleep(2 * pollInterval)
 		synctest.Wait()

@@ -32,6 +32,8 @@ func TestFitness(t *testing.T) {
 		"both":                         {group("{track_interfaces: [eth1]}"), func(b *bench) { b.kernel.SetLink("eth1", false, false); b.kernel.SetLink("eth0", true, false) }, "interface eth0 has no carrier; interface eth1 is down"},
 		"tracked is the VIPs'":         {group("{track_interfaces: [eth0]}"), func(b *bench) { b.kernel.SetLink("eth0", false, false) }, "interface eth0 is down"},
 		"the group's own interface":    {map[string]string{"spec/groups/web": webGroup + "interface: eth1\n"}, func(b *bench) { b.kernel.SetLink("eth1", false, false) }, "interface eth1 is down"},
+		"a VIP's own interface":        {map[string]string{"spec/groups/web": "vips: [192.0.2.100, {address: 10.0.0.254, interface: eth1}]\n"}, func(b *bench) { b.kernel.SetLink("eth1", true, false) }, "interface eth1 has no carrier"},
+		"both VIPs' interfaces":        {map[string]string{"spec/groups/web": "vips: [192.0.2.100, 192.0.2.101, {address: 10.0.0.254, interface: eth1}]\n"}, func(b *bench) { b.kernel.SetLink("eth1", false, false); b.kernel.SetLink("eth0", false, false) }, "interface eth0 is down; interface eth1 is down"},
 		"gateway unknown yet":          {gateway, nil, "gateway 192.0.2.254 has not been checked yet"},
 		"gateway up":                   {gateway, verdict("192.0.2.254", health.Verdict{State: health.Up}), ""},
 		"gateway down":                 {gateway, verdict("192.0.2.254", health.Verdict{State: health.Down, LastError: "no answer in 1s"}), "gateway 192.0.2.254 failed: no answer in 1s"},
@@ -91,6 +93,21 @@ func TestNoInterfaceForTheVIPs(t *testing.T) {
 		const want = "no interface for the VIPs: set `interface` in this director's file or in the group"
 		if got := b.elector.ineligible(t, "web"); got != want {
 			t.Errorf("unfit because %q", got)
+		}
+	})
+}
+
+// VIPs that name interfaces of their own need no other, and a gateway is asked
+// on the first of these.
+func TestInterfacesOfTheVIPsAlone(t *testing.T) {
+	docs := map[string]string{"spec/groups/web": "vips: [{address: 192.0.2.100, interface: eth1}]\nfitness: {gateway: {address: 192.0.2.254}}\n"}
+	play(t, docs, func(b *bench) { b.cfg.Interface = "" }, func(b *bench) {
+		verdict("192.0.2.254", health.Verdict{State: health.Up})(b)
+		if got := b.elector.ineligible(t, "web"); got != "" {
+			t.Errorf("unfit because %q", got)
+		}
+		if _, targets := b.checks.set(); len(targets) != 1 || targets[0].Interface != "eth1" {
+			t.Errorf("targets %v", targets)
 		}
 	})
 }
