@@ -132,34 +132,34 @@ func TestVIPsAreBoundWhereTheDocumentsSay(t *testing.T) {
 	})
 }
 
-// A stored document that has not changed is not decoded again, one that was not
-// understood is, so that its fault is told again.
-func TestUnchangedDocumentsAreKept(t *testing.T) {
-	raw := func(docs map[string]string) map[string][]byte {
-		out := map[string][]byte{}
-		for path, text := range docs {
-			out[path] = []byte(text)
-		}
-		return out
-	}
+// A fault is told for as long as its document stays as it is, beside changes of
+// others; the good text brings the document back into force.
+func TestFaultsAreToldAgain(t *testing.T) {
 	var d documents
-	d.load(raw(webDocs()))
-	service := d.good["spec/services/http"]
+	load := func(docs map[string]string) []string {
+		raw := map[string][]byte{}
+		for path, text := range docs {
+			raw[path] = []byte(text)
+		}
+		d.load(raw)
+		return d.problems
+	}
+	load(webDocs())
 	bad := with(webDocs(), "spec/groups/web", "vips: x\n")
-	d.load(raw(bad))
-	if d.good["spec/services/http"] != service {
-		t.Error("an unchanged document was decoded again")
+	changed := with(bad, "spec/services/http", webService+"persistence: 1s\n")
+	for _, docs := range []map[string]string{bad, changed} {
+		if got := load(docs); len(got) != 1 || !strings.HasPrefix(got[0], "spec/groups/web:1: vips") {
+			t.Errorf("problems %v", got)
+		}
 	}
-	group := d.good["spec/groups/web"]
-	d.load(raw(with(bad, "spec/services/http", webService+"persistence: 1s\n")))
-	if len(d.problems) != 1 || d.good["spec/groups/web"] != group {
-		t.Errorf("problems %v", d.problems)
-	}
-	if d.good["spec/services/http"] == service || d.spec.Services["http"].Persistence == 0 {
+	if d.spec.Services["http"].Persistence != time.Second {
 		t.Error("a changed document is not in force")
 	}
-	d.load(raw(webDocs()))
-	if len(d.problems) != 0 || d.spec.Services["http"].Persistence != 0 {
-		t.Errorf("back again: problems %v", d.problems)
+	elsewhere := with(webDocs(), "spec/services/http", strings.Replace(webService, "2.100", "2.101", 1))
+	if got := load(elsewhere); len(got) != 1 || !strings.HasPrefix(got[0], "spec/services/http:2: service http: listens on") {
+		t.Errorf("problems %v", got)
+	}
+	if got := load(webDocs()); len(got) != 0 || d.spec.Services["http"].Persistence != 0 {
+		t.Errorf("back again: problems %v", got)
 	}
 }

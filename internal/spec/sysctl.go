@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Keep, as a sysctl's value, leaves what a host has.
+// Keep as the value of a sysctl leaves what a host has.
 const Keep = "keep"
 
 // sysctlRule says which values a sysctl takes; check returns false for others.
