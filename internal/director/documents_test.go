@@ -211,11 +211,13 @@ func TestTimingThatIsRefused(t *testing.T) {
 	})
 }
 
+// A service without a check says nothing that the documents do not.
 func TestPublishOnlyOnChange(t *testing.T) {
 	docs := checked("{tcp: {}, interval: 5s}")
 	docs["spec/services/other"] = strings.Replace(webService, ":80/tcp", ":80/udp", 1)
+	docs["spec/services/third"] = strings.Replace(docs["spec/services/http"], ":80/tcp", ":80/sctp", 1)
 	play(t, docs, nil, func(b *bench) {
-		want := []string{"publish directors/node01", "publish health/node01/http", "publish health/node01/other"}
+		want := []string{"publish directors/node01", "publish health/node01/http", "publish health/node01/third"}
 		if diff := cmp.Diff(want, b.publisher.take()); diff != "" {
 			t.Errorf("at first (-want +got):\n%s", diff)
 		}
@@ -225,7 +227,7 @@ func TestPublishOnlyOnChange(t *testing.T) {
 		}
 		b.checks.report(t, "192.0.2.11", health.Verdict{State: health.Down, LastError: "refused", WallSince: time.Unix(1e9, 0)})
 		synctest.Wait()
-		if got := b.publisher.take(); !slices.Equal(got, []string{"publish health/node01/http"}) {
+		if got := b.publisher.take(); !slices.Equal(got, []string{"publish health/node01/http", "publish health/node01/third"}) {
 			t.Errorf("after a verdict: %v", got)
 		}
 		var h ServiceHealth
@@ -242,8 +244,9 @@ func TestPublishOnlyOnChange(t *testing.T) {
 			t.Errorf("a real server without check is %q", got)
 		}
 		delete(docs, "spec/services/other")
+		delete(docs, "spec/services/third")
 		b.apply(docs)
-		if got := b.publisher.take(); !slices.Equal(got, []string{"withdraw health/node01/other"}) {
+		if got := b.publisher.take(); !slices.Equal(got, []string{"withdraw health/node01/third"}) {
 			t.Errorf("after a service went: %v", got)
 		}
 	})

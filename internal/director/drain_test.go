@@ -172,7 +172,11 @@ func (b *bench) drainOf(service, server string) string {
 	b.publisher.mu.Lock()
 	defer b.publisher.mu.Unlock()
 	var h ServiceHealth
-	if err := json.Unmarshal([]byte(b.publisher.now["health/node01/"+service]), &h); err != nil {
+	text, said := b.publisher.now["health/node01/"+service]
+	if !said { // without a check and drains there is nothing to say
+		return ""
+	}
+	if err := json.Unmarshal([]byte(text), &h); err != nil {
 		b.t.Fatal(err)
 	}
 	for _, rs := range h.RealServers {
