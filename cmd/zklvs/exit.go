@@ -13,13 +13,15 @@ const (
 	exitBadInput = 2 // flags, a file or a document are wrong; nothing was done
 	exitDiffers  = 3 // done, and there is something to tell: `diff` found differences
 	exitCut      = 3 // likewise: `drain` cut connections at the deadline
+	exitNoted    = 3 // likewise: `import` or `export` left something out
 )
 
 const exitCodesHelp = `Exit codes:
   0  done
   1  failed: the message says what and what to do
   2  bad input (flags, a file, a document): nothing was done
-  3  done, with a finding: diff found differences, drain cut connections at its deadline`
+  3  done, with a finding: diff found differences, drain cut connections at its
+     deadline, import or export left something out`
 
 // codedError is an error with an exit code of its own.
 type codedError struct {

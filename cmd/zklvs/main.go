@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/zklvs/zklvs/internal/spec"
 )
 
@@ -23,10 +25,16 @@ func main() {
 
 func execute(ctx context.Context) error {
 	root := rootCommand()
-	if _, _, err := root.Find(os.Args[1:]); err != nil { // an unknown command
+	if _, _, err := root.Find(os.Args[1:]); err != nil && !completes(os.Args[1:]) { // an unknown command
 		return badInput(err)
 	}
 	return root.ExecuteContext(ctx)
+}
+
+// completes says that the shell asks what could stand next: cobra adds that
+// command when it runs.
+func completes(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 }
 
 // tell prints an error for people. Faults of documents begin with their place,

@@ -22,6 +22,7 @@ its lease is not renewed.
 		runCommand(), guardCommand(), fenceCommand(), realserverCommand(),
 		applyCommand(), diffCommand(), getCommand(), statusCommand(),
 		drainCommand(), undrainCommand(),
+		importCommand(), exportCommand(), clearCommand(),
 		labCommand(), versionCommand(),
 	)
 	return cmd

@@ -76,6 +76,7 @@ func TestProgram(t *testing.T) {
 	}{
 		"done":            {[]string{"version"}, exitOK, "zklvs ", ""},
 		"failed":          {[]string{"status", "--cluster", "web", "--zookeeper", "127.0.0.1:1", "-c", "/nowhere", "--timeout", "200ms"}, exitFailed, "", "zklvs: zookeeper: no session"},
+		"completion":      {[]string{"__completeNoDesc", "import", "ipv"}, exitOK, "ipvsadm\n", "Completion ended"},
 		"unknown command": {[]string{"frobnicate"}, exitBadInput, "", `zklvs: unknown command "frobnicate"`},
 		"bad flag":        {[]string{"version", "--frobnicate"}, exitBadInput, "", "zklvs: unknown flag"},
 		"bad file":        {[]string{"status", "-c", config}, exitBadInput, "", config + ":3: "},

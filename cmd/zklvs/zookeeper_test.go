@@ -60,6 +60,7 @@ func TestAgainstZooKeeper(t *testing.T) {
 		"nothing applied":   nothingApplied,
 		"status":            statusFromAnyHost,
 		"local":             statusOfADirector,
+		"export":            exportDocuments,
 		"drain":             drainAndBack,
 		"drain deadline":    drainDeadline,
 		"drain no holder":   drainWithoutHolder,
