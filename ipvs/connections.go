@@ -3,7 +3,6 @@ package ipvs
 import (
 	"bufio"
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -100,28 +99,12 @@ func connProtocol(s string) (Protocol, error) {
 	return 0, fmt.Errorf("protocol %q: expected TCP, UDP, SCTP or IP", s)
 }
 
-// hexAddrPort reads an address of 8 hexadecimal digits, or an IPv6 one in full
-// with or without brackets, and a port of four.
+// hexAddrPort reads an address and a port as /proc writes them.
 func hexAddrPort(addr, port []byte) (netip.AddrPort, error) {
-	p, err := strconv.ParseUint(string(port), 16, 16)
-	if err != nil {
+	p, ok := hexPort(port)
+	if !ok {
 		return netip.AddrPort{}, fmt.Errorf("port %q: expected four hexadecimal digits", port)
 	}
 	a, err := procAddr(addr)
-	return netip.AddrPortFrom(a, uint16(p)), err
-}
-
-// procAddr reads an address as /proc writes it.
-func procAddr(b []byte) (netip.Addr, error) {
-	var four [4]byte
-	if len(b) == 8 {
-		if _, err := hex.Decode(four[:], b); err == nil {
-			return netip.AddrFrom4(four), nil
-		}
-	}
-	a, err := netip.ParseAddr(string(bytes.Trim(b, "[]")))
-	if err != nil || !a.Is6() || a.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("address %q: expected 8 hexadecimal digits or an IPv6 address", b)
-	}
-	return a, nil
+	return netip.AddrPortFrom(a, p), err
 }

@@ -100,14 +100,17 @@ func (s *Service) sameHead(o *Service) bool {
 		(s.Persistence == 0 || s.prefix() == o.prefix())
 }
 
-// same tells whether o holds what s wants, destinations in the same order.
+// same tells whether an edit of o to s, with all destinations, would change
+// nothing. It is fastest if they stand in the same order.
 func (s *Service) same(o *Service) bool {
 	if !s.sameHead(o) || len(s.Destinations) != len(o.Destinations) {
 		return false
 	}
 	for i := range s.Destinations {
 		if !sameDestination(&s.Destinations[i], &o.Destinations[i]) {
-			return false
+			var d differ
+			d.destinations(s, o)
+			return len(d.plan) == 0
 		}
 	}
 	return true
@@ -165,7 +168,14 @@ func byName(to []*Destination, ds []Destination) []*Destination {
 }
 
 func compareNames(a, b netip.AddrPort) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
+	return compareAddrPort(a.Addr(), a.Port(), b.Addr(), b.Port())
+}
+
+func compareAddrPort(a netip.Addr, aPort uint16, b netip.Addr, bPort uint16) int {
+	if c := a.Compare(b); c != 0 {
+		return c
+	}
+	return cmp.Compare(aPort, bPort)
 }
 
 // sortTable puts services and their destinations in the order of their names.

@@ -2,6 +2,8 @@ package ipvs
 
 import (
 	"cmp"
+	"fmt"
+	"io"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -44,6 +46,7 @@ func newFakeKernel() *fakeKernel {
 func fakeTable(k *fakeKernel) *Table {
 	t := newTable(genltest.Dial(k.play), func() error { return syscall.ENOENT })
 	t.family = genl.Family{ID: fakeFamily, Version: 1}
+	t.proc = func() (io.Reader, error) { return strings.NewReader(k.proc()), nil }
 	return t
 }
 
@@ -260,6 +263,42 @@ func encodeCounters(e *genl.Encoder, typ uint16, c Counters) {
 		e.Uint64(typ, v)
 	}
 	e.End(end)
+}
+
+// fakeHZ is the ticks of the fake kernel's clock in a second.
+const fakeHZ = 250
+
+// proc is what /proc/net/ip_vs shows (ip_vs_ctl.c, ip_vs_info_seq_show).
+func (f *fakeKernel) proc() string {
+	var b strings.Builder
+	b.WriteString("IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n" +
+		"  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")
+	ops := map[bool]string{true: "ops "}
+	for _, s := range f.services {
+		r := &s.raw
+		one := ops[r.flags&flagOnePacket != 0]
+		switch {
+		case r.mark != 0:
+			fmt.Fprintf(&b, "FWM  %08X %s %s", r.mark, r.scheduler, one)
+		case r.family == afINET6:
+			fmt.Fprintf(&b, "%v  [%s]:%04X %s ", Protocol(r.protocol), address(r.family, r.addr).StringExpanded(), r.port, r.scheduler)
+		default:
+			fmt.Fprintf(&b, "%v  %08X:%04X %s %s ", Protocol(r.protocol), r.addr[:4], r.port, r.scheduler, one)
+		}
+		if r.flags&flagPersistent != 0 {
+			fmt.Fprintf(&b, "persistent %d %08X", r.timeout*fakeHZ, r.netmask)
+		}
+		b.WriteByte('\n')
+		for name, d := range s.dests {
+			way := []string{"Masq", "Local", "Tunnel", "Route", "Bypass"}[d.forward]
+			if name.Addr().Is6() {
+				fmt.Fprintf(&b, "  -> [%s]:%04X      %-7s %-6d %-10d %-10d\n", name.Addr().StringExpanded(), d.port, way, d.weight, d.active, d.inact)
+			} else {
+				fmt.Fprintf(&b, "  -> %08X:%04X      %-7s %-6d %-10d %-10d\n", d.addr[:4], d.port, way, d.weight, d.active, d.inact)
+			}
+		}
+	}
+	return b.String()
 }
 
 // Builders, so that tables read like tables.

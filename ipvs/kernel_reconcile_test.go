@@ -54,21 +54,28 @@ func TestKernelDriftByIpvsadm(t *testing.T) {
 	right := n.saved()
 	noDiff(t, "table", lines(strings.Join(append(printed(desired), foreign...), "\n")), right)
 
-	for _, tt := range []struct{ args, want string }{
-		{"-d -t 10.0.0.1:80 -r 10.0.1.1:80", "destination 10.0.1.1:80 of TCP 10.0.0.1:80 was missing"},
-		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 0", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-g -w 0", left as "-g -w 1"`},
-		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 1", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-m -w 1", left as "-g -w 1"`},
-		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 1 -x 9", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-g -w 1 -x 9", left as "-g -w 1"`},
-		{"-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i", "destination 10.0.1.3:80 of TCP 10.0.0.1:80 was not ours"},
-		{"-E -t 10.0.0.1:80 -s lc -p 300", `service TCP 10.0.0.1:80 was "-s lc -p 300", left as "-s rr -p 300"`},
-		{"-E -t 10.0.0.1:80 -s rr", `service TCP 10.0.0.1:80 was "-s rr", left as "-s rr -p 300"`},
-		{"-E -t 10.0.0.1:80 -s rr -p 30", `service TCP 10.0.0.1:80 was "-s rr -p 30", left as "-s rr -p 300"`},
-		{"-E -t 10.0.0.1:80 -s rr -p 300 -M 255.255.0.0", `service TCP 10.0.0.1:80 was "-s rr -p 300 -M 255.255.0.0", left as "-s rr -p 300"`},
-		{"-E -u 10.0.0.1:53 -s sh -b sh-port", `service UDP 10.0.0.1:53 was "-s sh -b sh-port", left as "-s sh"`},
-		{"-E -u 10.0.0.1:53 -s sh -o", `service UDP 10.0.0.1:53 was "-s sh -o", left as "-s sh"`},
+	for _, tt := range []struct {
+		args, want string
+		hidden     bool
+	}{
+		{"-d -t 10.0.0.1:80 -r 10.0.1.1:80", "destination 10.0.1.1:80 of TCP 10.0.0.1:80 was missing", false},
+		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 0", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-g -w 0", left as "-g -w 1"`, false},
+		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -m -w 1", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-m -w 1", left as "-g -w 1"`, false},
+		{"-e -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 1 -x 9", `destination 10.0.1.1:80 of TCP 10.0.0.1:80 was "-g -w 1 -x 9", left as "-g -w 1"`, true},
+		{"-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i", "destination 10.0.1.3:80 of TCP 10.0.0.1:80 was not ours", false},
+		{"-E -t 10.0.0.1:80 -s lc -p 300", `service TCP 10.0.0.1:80 was "-s lc -p 300", left as "-s rr -p 300"`, false},
+		{"-E -t 10.0.0.1:80 -s rr", `service TCP 10.0.0.1:80 was "-s rr", left as "-s rr -p 300"`, false},
+		{"-E -t 10.0.0.1:80 -s rr -p 30", `service TCP 10.0.0.1:80 was "-s rr -p 30", left as "-s rr -p 300"`, false},
+		{"-E -t 10.0.0.1:80 -s rr -p 300 -M 255.255.0.0", `service TCP 10.0.0.1:80 was "-s rr -p 300 -M 255.255.0.0", left as "-s rr -p 300"`, false},
+		{"-E -u 10.0.0.1:53 -s sh -b sh-port", `service UDP 10.0.0.1:53 was "-s sh -b sh-port", left as "-s sh"`, true},
+		{"-E -u 10.0.0.1:53 -s sh -o", `service UDP 10.0.0.1:53 was "-s sh -o", left as "-s sh"`, false},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			n.ipvsadm(tt.args)
+			if tt.hidden { // /proc/net/ip_vs does not show it
+				noDiff(t, "at first", Report{}, mustReconcile(t, r, desired))
+				r.whole.next = 0
+			}
 			report := mustReconcile(t, r, desired)
 			noDiff(t, "drift", []string{tt.want}, texts(report.Drift))
 			noDiff(t, "steps", 1, len(report.Result.Done))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -143,14 +144,21 @@ func (k Key) Is6() bool {
 
 // String is the key as `ipvsadm -Ln` prints it: "TCP 10.0.0.1:80",
 // "TCP [2001:db8::1]:80", "FWM 5", "FWM 5 IPv6".
-func (k Key) String() string {
-	switch {
-	case k.Mark != 0 && k.IPv6:
-		return fmt.Sprintf("FWM %d IPv6", k.Mark)
-	case k.Mark != 0:
-		return fmt.Sprintf("FWM %d", k.Mark)
+func (k Key) String() string { return string(k.appendTo(nil)) }
+
+func (k Key) appendTo(b []byte) []byte {
+	if k.Mark != 0 {
+		b = strconv.AppendUint(append(b, "FWM "...), uint64(k.Mark), 10)
+		if k.IPv6 {
+			b = append(b, " IPv6"...)
+		}
+		return b
 	}
-	return k.Protocol.String() + " " + k.addrPort()
+	b = append(append(b, k.Protocol.String()...), ' ')
+	if !k.Address.IsValid() {
+		return append(b, k.addrPort()...)
+	}
+	return netip.AddrPortFrom(k.Address, k.Port).AppendTo(b)
 }
 
 func (k Key) addrPort() string { return netip.AddrPortFrom(k.Address, k.Port).String() }

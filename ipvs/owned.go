@@ -1,7 +1,6 @@
 package ipvs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -119,54 +118,72 @@ func (o *Owned) Keys() []Key {
 	return sortedSet(o.keys)
 }
 
-// Add makes services ours. When it returns nil they are on disk; on an error
-// the set is as it was, and none of them may be added to the kernel.
-func (o *Owned) Add(keys ...Key) error {
-	return o.change(func(set map[Key]bool) {
-		for _, k := range keys {
-			set[k] = true
-		}
-	})
-}
-
-// Remove gives services up, after they are gone from the kernel.
-func (o *Owned) Remove(keys ...Key) error {
-	return o.change(func(set map[Key]bool) {
-		for _, k := range keys {
-			delete(set, k)
-		}
-	})
-}
-
-func (o *Owned) change(f func(map[Key]bool)) error {
+// each calls f for every service that is ours, in no order. f must not use the
+// set.
+func (o *Owned) each(f func(Key)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	next := make(map[Key]bool, len(o.keys))
 	for k := range o.keys {
-		next[k] = true
+		f(k)
 	}
-	f(next)
-	if sameSet(o.keys, next) {
+}
+
+// Add makes services ours. When it returns nil they are on disk; on an error
+// the set is as it was, and none of them may be added to the kernel.
+func (o *Owned) Add(keys ...Key) error { return o.change(keys, true) }
+
+// Remove gives services up, after they are gone from the kernel.
+func (o *Owned) Remove(keys ...Key) error { return o.change(keys, false) }
+
+// change puts keys in or takes them out. The file is written only if that
+// changes the set.
+func (o *Owned) change(keys []Key, in bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var changed []Key
+	for _, k := range keys {
+		if o.keys[k] != in {
+			o.put(k, in)
+			changed = append(changed, k)
+		}
+	}
+	if changed == nil {
 		return nil
 	}
-	if len(next) > maxOwned {
-		return fmt.Errorf("owned services: %d are too many, the most is %d", len(next), maxOwned)
+	err := o.write()
+	if err != nil {
+		for _, k := range changed {
+			o.put(k, !in)
+		}
 	}
-	if err := replaceFile(o.path, formatOwned(o.scope, next)); err != nil {
+	return err
+}
+
+func (o *Owned) put(k Key, in bool) {
+	if in {
+		o.keys[k] = true
+	} else {
+		delete(o.keys, k)
+	}
+}
+
+func (o *Owned) write() error {
+	if len(o.keys) > maxOwned {
+		return fmt.Errorf("owned services: %d are too many, the most is %d", len(o.keys), maxOwned)
+	}
+	if err := replaceFile(o.path, formatOwned(o.scope, o.keys)); err != nil {
 		return fmt.Errorf("owned services: write %s: %w", o.path, err)
 	}
-	o.keys = next
 	return nil
 }
 
 func formatOwned(scope string, keys map[Key]bool) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\nscope %s\n", ownedHeader, scope)
+	b := make([]byte, 0, 64+len(scope)+len("TCP 255.255.255.255:65535\n")*len(keys))
+	b = append(append(append(b, ownedHeader+"\nscope "...), scope...), '\n')
 	for _, k := range sortedSet(keys) {
-		fmt.Fprintf(&b, "%s\n", k)
+		b = append(k.appendTo(b), '\n')
 	}
-	fmt.Fprintf(&b, "end %d\n", len(keys))
-	return b.Bytes()
+	return append(strconv.AppendInt(append(b, "end "...), int64(len(keys)), 10), '\n')
 }
 
 // parseOwned reads what formatOwned wrote, and nothing else.
@@ -197,17 +214,27 @@ func parseOwned(data []byte) (scope string, keys map[Key]bool, err error) {
 	return scope, keys, nil
 }
 
-// parseKey reads "TCP 10.0.0.1:80" or "TCP [2001:db8::1]:80", exactly as
-// Key.String writes it.
+// parseKey reads "TCP 10.0.0.1:80", "TCP [2001:db8::1]:80", "FWM 5" or "FWM 5
+// IPv6", exactly as Key.String writes it.
 func parseKey(s string) (Key, error) {
-	name, addr, _ := strings.Cut(s, " ")
-	p, perr := ParseProtocol(name)
-	ap, aerr := netip.ParseAddrPort(addr)
-	k := Key{Protocol: p, Address: ap.Addr(), Port: ap.Port()}
-	if perr != nil || aerr != nil || oneFamily(k.Address) != nil || k.String() != s {
-		return Key{}, fmt.Errorf("%.40q: expected a service like \"TCP 10.0.0.1:80\"", s)
+	k, ok := looseKey(s)
+	if !ok || k.String() != s {
+		return Key{}, fmt.Errorf("%.40q: expected a service like \"TCP 10.0.0.1:80\" or \"FWM 5\"", s)
 	}
 	return k, nil
+}
+
+func looseKey(s string) (k Key, ok bool) {
+	name, rest, _ := strings.Cut(s, " ")
+	if name == "FWM" {
+		number, six := strings.CutSuffix(rest, " IPv6")
+		mark, err := strconv.ParseUint(number, 10, 32)
+		return Key{Mark: uint32(mark), IPv6: six}, err == nil && mark != 0
+	}
+	p, perr := ParseProtocol(name)
+	ap, aerr := netip.ParseAddrPort(rest)
+	k = Key{Protocol: p, Address: ap.Addr(), Port: ap.Port()}
+	return k, perr == nil && aerr == nil && oneFamily(k.Address) == nil
 }
 
 // readBounded reads a regular file of at most limit bytes. It follows no

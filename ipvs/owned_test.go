@@ -91,11 +91,14 @@ func TestOwnedRefusesBadFiles(t *testing.T) {
 		{"twice", head + "TCP 10.0.0.1:80\nTCP 10.0.0.1:80\nend 2\n", `line 5: "end 2": expected "end 2" after as many different services`},
 		{"another format", "zklvs-owned-services 2\nscope s\nend 0\n", `line 1: "zklvs-owned-services 2": expected "zklvs-owned-services 1"`},
 		{"no scope", "zklvs-owned-services 1\nend 0\nend 0\n", `line 2: "end 0": expected a scope`},
-		{"not a key", head + "TCP 10.0.0.1\nend 1\n", `line 3: "TCP 10.0.0.1": expected a service like "TCP 10.0.0.1:80"`},
-		{"another spelling", head + "tcp 10.0.0.1:080\nend 1\n", `line 3: "tcp 10.0.0.1:080": expected a service like "TCP 10.0.0.1:80"`},
-		{"another spelling of IPv6", head + "TCP [2001:DB8::1]:80\nend 1\n", `line 3: "TCP [2001:DB8::1]:80": expected a service like "TCP 10.0.0.1:80"`},
-		{"IPv4-mapped", head + "TCP [::ffff:10.0.0.1]:80\nend 1\n", `line 3: "TCP [::ffff:10.0.0.1]:80": expected a service like "TCP 10.0.0.1:80"`},
-		{"zone", head + "TCP [fe80::1%eth0]:80\nend 1\n", `line 3: "TCP [fe80::1%eth0]:80": expected a service like "TCP 10.0.0.1:80"`},
+		{"not a key", head + "TCP 10.0.0.1\nend 1\n", `line 3: "TCP 10.0.0.1": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"another spelling", head + "tcp 10.0.0.1:080\nend 1\n", `line 3: "tcp 10.0.0.1:080": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"another spelling of IPv6", head + "TCP [2001:DB8::1]:80\nend 1\n", `line 3: "TCP [2001:DB8::1]:80": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"IPv4-mapped", head + "TCP [::ffff:10.0.0.1]:80\nend 1\n", `line 3: "TCP [::ffff:10.0.0.1]:80": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"mark 0", head + "FWM 0\nend 1\n", `line 3: "FWM 0": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"another spelling of a mark", head + "FWM 05\nend 1\n", `line 3: "FWM 05": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"mark too large", head + "FWM 4294967296\nend 1\n", `line 3: "FWM 4294967296": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
+		{"zone", head + "TCP [fe80::1%eth0]:80\nend 1\n", `line 3: "TCP [fe80::1%eth0]:80": expected a service like "TCP 10.0.0.1:80" or "FWM 5"`},
 		{"too large", strings.Repeat("x", maxOwnedSize+1), fmt.Sprintf("it is larger than %d bytes", maxOwnedSize)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,6 +150,7 @@ func TestHostScope(t *testing.T) {
 func FuzzParseOwned(f *testing.F) {
 	f.Add([]byte("zklvs-owned-services 1\nscope s\nTCP 10.0.0.1:80\nend 1\n"))
 	f.Add([]byte("zklvs-owned-services 1\nscope s\nTCP [2001:db8::1]:80\nUDP [::2]:53\nend 2\n"))
+	f.Add([]byte("zklvs-owned-services 1\nscope s\nFWM 5\nFWM 5 IPv6\nSCTP 10.0.0.1:80\nTCP 10.0.0.1:0\nend 4\n"))
 	f.Add([]byte("zklvs-owned-services 1\nscope s\nend 0\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		scope, keys, err := parseOwned(data)

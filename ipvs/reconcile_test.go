@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/zklvs/zklvs/internal/boottime"
 )
 
 // newLife is a daemon's life: a Reconciler on a state file of its own.
@@ -20,6 +22,7 @@ func newLife(t testing.TB, table *Table, path string) *Reconciler {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.shown = pace{} // whenever it may
 	return r
 }
 
@@ -182,8 +185,8 @@ type meddler struct {
 	after func()
 }
 
-func (m meddler) Services() ([]Service, error) {
-	s, err := m.Table.Services()
+func (m meddler) services(keys []Key, destinations func(Key) bool) ([]Service, error) {
+	s, err := m.Table.services(keys, destinations)
 	m.after()
 	return s, err
 }
@@ -199,7 +202,7 @@ func suiteRace(t *testing.T, table, adversary *Table) {
 	r := newReconciler(meddler{table, func() {
 		reads++
 		mustApply(t, adversary, meddle[reads])
-	}}, mustOpenOwned(t, filepath.Join(t.TempDir(), "owned")))
+	}}, mustOpenOwned(t, filepath.Join(t.TempDir(), "owned")), boottime.Now)
 	report, err := r.Reconcile(t.Context(), desired)
 	if err != nil || reads != 3 || len(report.Result.Failed)+len(report.Result.Skipped) != 0 {
 		t.Errorf("%d reads, %v, %+v", reads, err, report)

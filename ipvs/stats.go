@@ -46,7 +46,7 @@ type Counters struct {
 // none. A service that the kernel does not have is left out.
 func (t *Table) Stats(keys ...Key) ([]ServiceStats, error) {
 	var out []ServiceStats
-	err := t.each(keys, true, func(s *rawService, ds []rawDest) { out = append(out, s.stats(ds)) })
+	err := t.each(keys, reading{stats: true}, func(s *rawService, ds []rawDest) { out = append(out, s.stats(ds)) })
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"syscall"
@@ -19,8 +20,10 @@ type Table struct {
 	family genl.Family
 	load   func() error // loads ip_vs into the kernel
 	batch  genl.Batch
-	dests  []rawDest // for one read
-	proc   *procFile // nil where there is none
+	dests  []rawDest                 // for one read
+	file   *procFile                 // nil where there is none
+	proc   func() (io.Reader, error) // reads /proc/net/ip_vs from its start
+	cookie uint64                    // names the network namespace, 0 if nothing does
 }
 
 // Open opens the table of the calling thread's network namespace. Where the
@@ -43,11 +46,15 @@ func Open() (*Table, error) {
 		t.Close()
 		return nil, fmt.Errorf("open the IPVS table: %w", err)
 	}
-	t.proc = openProc()
+	t.cookie, _ = netnsCookie() // 0 where the kernel has none
+	t.file = openProc()
+	t.proc = t.reopen
 	return t, nil
 }
 
-func newTable(conn *genl.Conn, load func() error) *Table { return &Table{conn: conn, load: load} }
+func newTable(conn *genl.Conn, load func() error) *Table {
+	return &Table{conn: conn, load: load, proc: (*procFile)(nil).reader}
+}
 
 // Close frees what was opened. The kernel's table stays as it is.
 func (t *Table) Close() {
@@ -55,20 +62,21 @@ func (t *Table) Close() {
 	defer t.mu.Unlock()
 	if t.conn != nil {
 		_ = t.conn.Close() // nothing is buffered
-		t.proc.close()
+		t.file.close()
 		t.conn = nil
 	}
 }
 
 // Services reads the whole table, sorted by name. The kernel gives services in
 // one dump, but destinations by the service.
-func (t *Table) Services() ([]Service, error) { return t.services(nil) }
+func (t *Table) Services() ([]Service, error) { return t.services(nil, nil) }
 
-// services is Services for these keys, or for all if keys is nil. A service
-// that the kernel does not have is left out.
-func (t *Table) services(keys []Key) ([]Service, error) {
+// services is Services for these keys, or for all if keys is nil, with the
+// destinations of those for which the func is true, or of all if it is nil. A
+// service that the kernel does not have is left out.
+func (t *Table) services(keys []Key, destinations func(Key) bool) ([]Service, error) {
 	var out []Service
-	err := t.each(keys, false, func(s *rawService, ds []rawDest) { out = append(out, s.service(ds)) })
+	err := t.each(keys, reading{destinations: destinations}, func(s *rawService, ds []rawDest) { out = append(out, s.service(ds)) })
 	if err != nil {
 		return nil, err
 	}
@@ -76,20 +84,29 @@ func (t *Table) services(keys []Key) ([]Service, error) {
 	return out, nil
 }
 
+// reading is how much is read.
+type reading struct {
+	stats        bool
+	destinations func(Key) bool // of which services; nil: of all
+}
+
 // each calls f for every service with these keys, or every one if keys is nil.
 // The destinations are valid in that call only.
-func (t *Table) each(keys []Key, stats bool, f func(*rawService, []rawDest)) error {
+func (t *Table) each(keys []Key, how reading, f func(*rawService, []rawDest)) error {
 	return t.call("read the IPVS table", func() error {
-		services, err := t.heads(keys, stats)
+		services, err := t.heads(keys, how.stats)
 		if err != nil {
 			return err
 		}
 		for i := range services {
 			s := &services[i]
-			// One removed since the dump has no destinations and no error
-			// here; the next read does not find it at all.
-			if err := t.destinations(s, stats); err != nil {
-				return fmt.Errorf("destinations of %v: %w", s.key(), err)
+			t.dests = t.dests[:0]
+			if key := s.key(); how.destinations == nil || how.destinations(key) {
+				// One removed since the dump has no destinations and no error
+				// here; the next read does not find it at all.
+				if err := t.destinations(key, how.stats); err != nil {
+					return fmt.Errorf("destinations of %v: %w", key, err)
+				}
 			}
 			f(s, t.dests)
 		}
@@ -118,13 +135,12 @@ func (t *Table) heads(keys []Key, stats bool) ([]rawService, error) {
 }
 
 // destinations reads those of a service into t.dests.
-func (t *Table) destinations(s *rawService, stats bool) error {
-	key := s.key()
+func (t *Table) destinations(key Key, stats bool) error {
 	return t.conn.Dump(t.family, cmdGetDest,
 		func(e *genl.Encoder) { e.End(key.encodeKey(e)) },
 		func() { t.dests = t.dests[:0] },
 		func(d *genl.Decoder) {
-			t.dests = append(t.dests, rawDest{family: s.family})
+			t.dests = append(t.dests, rawDest{})
 			t.dests[len(t.dests)-1].decode(d, stats)
 		})
 }
