@@ -101,6 +101,7 @@ type drained struct {
 	place
 	service, group string
 	server         string // see spec.RealServer.String
+	held           bool   // else the rules are those of a warm standby
 	state          drain.State
 	items          []drain.Item
 }
@@ -138,10 +139,11 @@ func sameEntry(a, b drain.Stored) bool {
 
 // reduce takes what is drained out of the rules: weight 0, or no destination at
 // all. It is called in a pass over the rules, and passed after it has succeeded.
-func (d *drains) reduce(sp *spec.Spec, held map[string]bool, services []ipvs.Service) []ipvs.Service {
+// here are the groups whose rules stand in the table, also those of a warm standby.
+func (d *drains) reduce(sp *spec.Spec, here, held map[string]bool, services []ipvs.Service) []ipvs.Service {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.next = drainedIn(sp, held, d.set)
+	d.next = drainedIn(sp, here, held, d.set)
 	if len(d.next) == 0 {
 		return services
 	}
@@ -183,16 +185,16 @@ func (d *drains) hint() {
 	}
 }
 
-// drainedIn lists the destinations of the held groups that entries are about,
-// whether their checks let them into the table or not.
-func drainedIn(sp *spec.Spec, held map[string]bool, set drain.Set) []drained {
+// drainedIn lists the destinations that entries are about, whether their checks
+// let them into the table or not.
+func drainedIn(sp *spec.Spec, here, held map[string]bool, set drain.Set) []drained {
 	if len(set.Items) == 0 {
 		return nil
 	}
 	var out []drained
 	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
 		s := sp.Services[name]
-		if !held[s.Group] {
+		if !here[s.Group] {
 			continue
 		}
 		for _, rs := range s.RealServers {
@@ -201,7 +203,7 @@ func drainedIn(sp *spec.Spec, held map[string]bool, set drain.Set) []drained {
 			}
 			for _, p := range places(s, rs) {
 				if state, items := set.At(s.Group, name, p.destination); state != drain.None {
-					out = append(out, drained{p, name, s.Group, rs.String(), state, items})
+					out = append(out, drained{p, name, s.Group, rs.String(), held[s.Group], state, items})
 				}
 			}
 		}
@@ -242,7 +244,7 @@ func (d *drains) show(services []ServiceHealth) {
 		}
 	}
 	for _, one := range d.installed {
-		if r := rows[row{one.service, one.server}]; r != nil {
+		if r := rows[row{one.service, one.server}]; r != nil && one.held {
 			if r.Drain == nil {
 				r.Drain = &DrainHealth{State: "drained"}
 			}

@@ -164,7 +164,7 @@ func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 	verdicts := d.cfg.Checks.Snapshot()
 	here := d.rulesHere(held)
 	services := Rules(sp, here, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
-	return d.drains.reduce(sp, held, services)
+	return d.drains.reduce(sp, here, held, services)
 }
 
 // usable reports whether a real server may get connections. One whose check
