@@ -136,7 +136,8 @@ func storedSpec(snap zk.Snapshot) (*spec.Spec, error) {
 		return nil, err
 	}
 	sp := docs.Spec()
-	return sp, sp.Check()
+	err = sp.Check()
+	return sp, err
 }
 
 func (f *exportFlags) exportKernel(cmd *cobra.Command) error {

@@ -83,8 +83,7 @@ func importOptions(group string, vips []string) (importer.Options, error) {
 }
 
 func importIpvsadm(cmd *cobra.Command, file string, o importer.Options) error {
-	var in io.Reader = cmd.InOrStdin()
-	name := "standard input"
+	in, name := cmd.InOrStdin(), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"pgregory.net/rapid"
+
+	"github.com/zklvs/zklvs/ipvs"
 )
 
 // inNamespace runs f on a thread of its own in a new network namespace with lo
@@ -88,6 +90,48 @@ func TestKernelIpvsadmReadsAndPrintsTheSame(t *testing.T) {
 			}
 			if d := cmp.Diff(table, parse(t, got), sameTable...); d != "" {
 				t.Errorf("seed %d: read back (-want +got):\n%s", seed, d)
+			}
+		}
+		return nil
+	})
+}
+
+// A table has the same meaning in text and in the kernel, whichever of us and
+// ipvsadm writes it.
+func TestKernelTextAndTable(t *testing.T) {
+	tables := rapid.Custom(func(t *rapid.T) []ipvs.Service {
+		table := drawTable(t)
+		drawThresholds(t, table)
+		return table
+	})
+	inNamespace(t, func() error {
+		kernel, err := ipvs.Open()
+		if err != nil {
+			return err
+		}
+		defer kernel.Close()
+		for seed := range 25 {
+			table := tables.Example(seed)
+			saved, err := restore(format(t, table))
+			if err != nil {
+				return err
+			}
+			read, err := kernel.Services()
+			if err != nil {
+				return err
+			}
+			if d := cmp.Diff(table, read, sameTable...); d != "" {
+				t.Errorf("seed %d: what ipvsadm -R made of our text (-want +read):\n%s", seed, d)
+			}
+			if _, err := ipvsadm("", "-C"); err != nil {
+				return err
+			}
+			if _, err := kernel.Apply(t.Context(), ipvs.Diff(table, nil, nil)); err != nil {
+				return err
+			}
+			again, err := ipvsadm("", "-S", "-n")
+			if d := cmp.Diff(saved, again); d != "" || err != nil {
+				t.Errorf("seed %d: error %v; ipvsadm -S -n of what we wrote (-ipvsadm wrote +we wrote):\n%s", seed, err, d)
 			}
 		}
 		return nil
