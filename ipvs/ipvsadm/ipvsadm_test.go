@@ -234,3 +234,24 @@ func TestFormatRefuses(t *testing.T) {
 		}
 	}
 }
+
+// The count of real servers follows all that adds and removes some.
+func TestBoundOnRealServers(t *testing.T) {
+	b := &builder{name: "rules", services: map[ipvs.Key]*entry{}}
+	for _, step := range []struct {
+		line  string
+		count int
+	}{
+		{"-A -f 1", 0}, {"-a -f 1 -r 10.0.0.1", 1}, {"-a -f 1 -r 10.0.0.2", 2}, {"-e -f 1 -r 10.0.0.2 -w 5", 2}, {"-d -f 1 -r 10.0.0.1", 1},
+		{"-E -f 1 -s rr", 1}, {"-D -f 1", 0}, {"-A -f 2", 0}, {"-a -f 2 -r 10.0.0.1", 1}, {"-C", 0}, {"-A -f 3", 0},
+	} {
+		if b.play(step.line); b.destinations != step.count || len(b.faults) > 0 {
+			t.Fatalf("after %s: %d real servers, faults %v, want %d", step.line, b.destinations, b.faults, step.count)
+		}
+	}
+	b.destinations = maxDestinations
+	b.play("-a -f 3 -r 10.0.0.1")
+	if len(b.faults) != 1 || b.faults[0].Text != "there are more than 1000000 real servers; expected fewer" {
+		t.Errorf("faults %v", b.faults)
+	}
+}
