@@ -110,6 +110,8 @@ type Config struct {
 	// Host is this host's IPVS settings, put back at the end. If the director dies
 	// they stay, and its guard removes only the services: the next life adopts them.
 	IPVSHost Host
+	// Traffic is asked while services are held here.
+	Traffic Traffic
 	// LeftoverRules tells that an earlier life left rules in the kernel.
 	LeftoverRules bool
 	// Lateness is the fence lateness of this host's layers, and FenceLayers their names.
@@ -146,6 +148,7 @@ type Director struct {
 	rules    *rules
 	drains   *drains
 	settings *settings
+	hanging  *hanging
 	started  time.Time
 
 	looked atomic.Int64 // time.Duration: when the loop looked at everything last
@@ -160,6 +163,7 @@ type Director struct {
 	// unwatched is why the VIPs of the documents are not all gated, "" if they are.
 	unwatched string
 	targets   map[health.Target]bool // as last given to the checks
+	named     naming
 
 	published map[string]string
 	groups    []election.GroupConfig
@@ -188,6 +192,7 @@ func New(cfg Config) *Director {
 	d.drains = newDrains(cfg)
 	d.rules = newRules(cfg.OpenTable, d.desiredRules, d.drains.passed, cfg.Logger)
 	d.settings = newSettings(cfg.IPVSHost, d.desiredHost, cfg.Logger)
+	d.hanging = newHanging(cfg.Traffic, d.heldServices, cfg.Now, cfg.Logger)
 	return d
 }
 
@@ -219,6 +224,7 @@ func (d *Director) Run(ctx context.Context, elector Elector) error {
 	part(d.settings.run)
 	part(d.exemptions)
 	part(func(ctx context.Context) error { return d.drains.run(ctx, d.answering) })
+	part(d.hanging.run)
 	part(d.loop)
 	d.group.Go(func() error {
 		defer stop() // nothing answers any more: the rest may go

@@ -399,6 +399,7 @@ type bench struct {
 	views     *fakeViews
 	ipvsHost  *fakeHost
 	publisher *fakePublisher
+	traffic   *fakeTraffic
 	links     chan struct{}
 	logs      *observer.ObservedLogs
 	now       func() time.Duration
@@ -442,6 +443,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 		views:     &fakeViews{counts: map[string]Counts{}},
 		ipvsHost:  &fakeHost{journal: j},
 		publisher: &fakePublisher{now: map[string]string{}},
+		traffic:   &fakeTraffic{},
 		links:     make(chan struct{}, 1),
 		ended:     make(chan error, 1),
 	}
@@ -463,7 +465,7 @@ func newBench(t *testing.T, docs map[string]string) *bench {
 	b.fencer = &failingFencer{Host: b.host(filepath.Join(t.TempDir(), "vips"))}
 	b.cfg = Config{
 		Node: "node01", Interface: "eth0", Version: "v1", Lateness: fence.LatenessUngated, FenceLayers: []string{"test layer"}, Documents: b.docs, Fencer: b.fencer, Checks: b.checks,
-		OpenTable: b.open, IPVSHost: b.ipvsHost, Drains: b.drains, OpenViews: func() (Views, error) { return b.views, nil }, CannotHold: func() string { return "" }, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
+		OpenTable: b.open, IPVSHost: b.ipvsHost, Traffic: b.traffic, Drains: b.drains, OpenViews: func() (Views, error) { return b.views, nil }, CannotHold: func() string { return "" }, Guard: func() GuardStatus { return GuardStatus{PID: 7} }, Links: b.links, Publisher: b.publisher, Now: b.now, Logger: zap.New(core),
 	}
 	return b
 }

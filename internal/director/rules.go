@@ -88,14 +88,18 @@ func (r *rules) hold(group string, held bool) {
 	}
 }
 
+// groups are those whose rules are wanted here.
+func (r *rules) groups() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.held)
+}
+
 // sync makes the table what is desired now.
 func (r *rules) sync(ctx context.Context) error {
 	r.pass.Lock()
 	defer r.pass.Unlock()
-	r.mu.Lock()
-	held := maps.Clone(r.held)
-	r.mu.Unlock()
-	desired := r.desired(held)
+	desired := r.desired(r.groups())
 	if len(desired) > 0 || r.tab != nil {
 		if err := r.reconcile(ctx, desired); err != nil {
 			return err

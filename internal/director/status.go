@@ -26,6 +26,9 @@ type Presence struct {
 	OnZooKeeperLoss string            `json:"on_zookeeper_loss,omitempty"`
 	Unfit           map[string]string `json:"unfit,omitempty"`    // by group: why it may not hold or queue
 	Problems        []string          `json:"problems,omitempty"` // of the documents, and of this host's IPVS settings
+	// HangingConnections says where connections hang in SYN_RECV, and why; it is
+	// bounded. Status has all of it with figures.
+	HangingConnections []string `json:"hanging_connections,omitempty"`
 }
 
 // ServiceHealth is one director's verdict on a service, in
@@ -71,6 +74,8 @@ type Status struct {
 	Guard  GuardStatus            `json:"guard"`
 	Groups []election.GroupStatus `json:"groups"`
 	Health []ServiceHealth        `json:"health"`
+	// Hanging are connections in SYN_RECV, see internal/synrecv.
+	Hanging []Hanging `json:"hanging,omitempty"`
 }
 
 // Status returns what this director knows and does.
@@ -80,6 +85,7 @@ func (d *Director) Status() Status {
 	sp := d.docs.spec
 	s := Status{Presence: d.presence(groups), Guard: guard, Groups: groups}
 	d.mu.Unlock()
+	s.Hanging = d.hanging.status()
 	if sp != nil {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
 		d.drains.show(s.Health)
@@ -111,7 +117,7 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 		}
 	}
 	p := Presence{Node: d.cfg.Node, Host: d.cfg.Host, Addresses: d.cfg.Addresses, MACs: d.cfg.MACs, Version: d.cfg.Version, Since: d.started.UTC().Format(time.RFC3339),
-		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: slices.Concat(d.docs.problems, d.warm.refused, d.settings.wrong())}
+		Interface: d.cfg.Interface, FenceLayers: d.cfg.FenceLayers, Unfit: unfit, Problems: slices.Concat(d.docs.problems, d.warm.refused, d.settings.wrong()), HangingConnections: d.hanging.lines()}
 	if sp := d.docs.spec; sp != nil {
 		p.OnZooKeeperLoss = d.onLoss(sp.Cluster)
 	}

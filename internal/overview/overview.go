@@ -199,6 +199,9 @@ func (r *reader) directors() error {
 		for _, text := range p.Problems {
 			r.problem("%s keeps the last good documents: %s", p.Node, text)
 		}
+		for _, text := range p.HangingConnections {
+			r.problem("%s: %s", p.Node, text)
+		}
 	})
 }
 
