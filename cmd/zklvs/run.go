@@ -159,6 +159,7 @@ type parts struct {
 	netlink   *fence.Netlink
 	links     *fence.LinkWatch
 	ipvsHost  *ipvshost.Host
+	traffic   *traffic
 	guard     *guard.Supervisor
 	life      guard.Life // what the guard offers
 	director  *director.Director
@@ -172,7 +173,7 @@ type parts struct {
 const patientReply = 2 * time.Second
 
 func newParts(local spec.Local, logs logFlags, log *zap.Logger, claim *life.Claim) (p *parts, err error) {
-	p = &parts{local: local, logs: logs, log: log}
+	p = &parts{local: local, logs: logs, log: log, traffic: &traffic{connections: connectionList}}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -247,7 +248,7 @@ func (p *parts) join() error {
 	p.director = director.New(director.Config{
 		Node: p.local.Node, Host: hostName(), Addresses: hostAddresses(), MACs: hostMACs(), Peers: p.peers, Guard: p.guardStatus, Interface: p.local.Interface, Version: versionString(),
 		Documents: documents{p.documents}, Fencer: p.guard, Checks: health.New(p.log, boottime.Now, health.Probers(p.local.ExecDir)),
-		OpenTable: opener(owned), IPVSHost: p.ipvsHost, Drains: drains{p.drained, zk.NewStore(p.others, p.tree)}, OpenViews: openViews, LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
+		OpenTable: opener(owned), IPVSHost: p.ipvsHost, Drains: drains{p.drained, zk.NewStore(p.others, p.tree)}, OpenViews: openViews, Traffic: p.traffic, LeftoverRules: len(owned.Keys()) > 0, Links: p.links.Hints(),
 		Lateness: p.life.Lateness, FenceLayers: p.life.Layers, CannotHold: p.cannotHold,
 		Publisher: publisher{p.publisher, p.tree}, Now: boottime.Now, Logger: p.log,
 	})
@@ -319,7 +320,7 @@ func (p *parts) direct(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	socket, stopSocket := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error {
-		return control.NewServer(p.local.Socket(), func() any { return p.status() }).Run(socket)
+		return control.NewServer(p.local.Socket(), func() any { return p.status() }, p.views()).Run(socket)
 	})
 	g.Go(func() error { return ignoreCancelled(p.checkAccess(ctx)) })
 	g.Go(func() error { return notifier{p.log, p.alive}.run(ctx) })
@@ -351,6 +352,7 @@ func (p *parts) close() {
 	if p.ipvsHost != nil {
 		p.ipvsHost.Close()
 	}
+	p.traffic.close()
 	if p.links != nil {
 		p.links.Close()
 	}

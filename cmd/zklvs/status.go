@@ -25,23 +25,32 @@ type shown struct {
 	*overview.Cluster
 	// Local is what the director on this host says, if one runs here.
 	Local *localStatus `json:"local,omitempty"`
+	// Table is this host's kernel table, if its director holds something.
+	Table []tableService `json:"kernel_table,omitempty"`
+	// TableError is why that could not be read.
+	TableError string `json:"kernel_table_error,omitempty"`
 	// ZooKeeperError is why only Local is known.
 	ZooKeeperError string `json:"zookeeper_error,omitempty"`
 }
 
 func statusCommand() *cobra.Command {
 	var f clusterFlags
+	var view tableView
 	out := outputFlag{}
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show groups, holders, standbys, services and directors",
 		Long: `Reads the cluster from ZooKeeper, so it works on any host that reaches it. On a
 director its own view (from the admin socket) is shown too, also when ZooKeeper
-is away.`,
+is away.` + viewsHelp,
 		Example: `  zklvs status
+  zklvs status --stats
+  zklvs status --connections --limit 100
   zklvs status --cluster web --zookeeper 10.0.0.1:2181 -o json`,
-		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if view.chosen() {
+				return view.run(cmd, &f, &out)
+			}
 			s, err := readStatus(cmd.Context(), &f)
 			if err != nil {
 				return err
@@ -50,6 +59,7 @@ is away.`,
 		},
 	}
 	f.add(cmd)
+	view.add(cmd, &f)
 	out.add(cmd)
 	return cmd
 }
@@ -64,6 +74,7 @@ func readStatus(ctx context.Context, f *clusterFlags) (*shown, error) {
 	socketErr := control.Status(ctx, l.Socket(), &here)
 	if socketErr == nil {
 		s.Local = &here
+		s.readTable(ctx, l.Socket())
 	}
 	if s.Cluster, err = readCluster(ctx, f); err != nil {
 		if s.Local == nil {
@@ -101,6 +112,12 @@ func (s *shown) table(w io.Writer) error {
 	if s.Local != nil {
 		s.localTable(t)
 	}
+	if s.Cluster == nil {
+		s.kernelTable(t)
+	}
+	if s.TableError != "" {
+		fmt.Fprintf(t, "\nthe kernel's table cannot be read: %s\n", s.TableError)
+	}
 	if s.ZooKeeperError != "" {
 		fmt.Fprintf(t, "\nZooKeeper cannot be read: %s\n", s.ZooKeeperError)
 	}
@@ -112,14 +129,15 @@ func (s *shown) clusterTable(t io.Writer) {
 	for _, g := range s.Groups {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", g.Name, strings.Join(g.VIPs, ","), holder(g), g.Epoch, printable(g.Since), standbys(g), printable(g.OnZooKeeperLoss))
 	}
-	fmt.Fprintln(t, "\nSERVICE\tLISTEN\tGROUP\tSCHED\tFORWARD\tREAL SERVER\tWEIGHT\tSTATE")
+	headings, cells := s.tableCells()
+	fmt.Fprintf(t, "\nSERVICE\tLISTEN\tGROUP\tSCHED\tFORWARD\tREAL SERVER\tWEIGHT%s\tSTATE\n", headings)
 	for _, v := range s.Services {
 		head := strings.Join([]string{v.Name, v.Listen, v.Group, v.Scheduler, v.Forward}, "\t")
 		for i, rs := range v.RealServers {
 			if i > 0 {
 				head = strings.Repeat("\t", 4)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, rs.Address, rs.Weight, printable(rs.Text()))
+			fmt.Fprintf(t, "%s\t%s\t%d%s\t%s\n", head, rs.Address, rs.Weight, cells(v.Name, v.Group, rs.Address), printable(rs.Text()))
 		}
 		if len(v.RealServers) == 0 {
 			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
@@ -197,6 +215,9 @@ func (s *shown) localTable(t io.Writer) {
 	}
 	for _, p := range s.Local.Problems {
 		fmt.Fprintf(t, "\nproblem: %s\n", p)
+	}
+	for _, h := range s.Local.Hanging {
+		fmt.Fprintf(t, "\n%s\n  since %s; %s\n", h, h.Since, h.Evidence)
 	}
 }
 

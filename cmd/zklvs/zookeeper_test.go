@@ -441,7 +441,7 @@ func statusOfADirector(s *site) {
 	go func() {
 		ended <- control.NewServer(socket.Socket(), func() any {
 			return map[string]any{"node": "node01", "groups": []map[string]any{{"group": "web", "phase": "holder", "lease_left": "2.7s", "why": "it is ours"}}}
-		}).Run(ctx)
+		}, nil).Run(ctx)
 	}()
 	defer func() {
 		cancel()

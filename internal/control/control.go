@@ -27,11 +27,14 @@ const (
 type Server struct {
 	path   string
 	status func() any
+	views  map[string]View
 }
 
 // NewServer returns a server on the socket at path; status is asked for each
-// request and must be encodable as JSON.
-func NewServer(path string, status func() any) *Server { return &Server{path: path, status: status} }
+// request and must be encodable as JSON. Views are what else can be asked, by name.
+func NewServer(path string, status func() any, views map[string]View) *Server {
+	return &Server{path: path, status: status, views: views}
+}
 
 // Run serves until ctx ends and removes the socket. A socket that an earlier
 // life left is replaced: the caller makes sure that no such life runs.
@@ -46,6 +49,7 @@ func (s *Server) Run(ctx context.Context) error {
 		// the client sees a broken answer as such; there is nobody else to tell
 		_ = json.NewEncoder(w).Encode(s.status())
 	})
+	s.serveViews(mux)
 	srv := &http.Server{Handler: mux, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: timeout, MaxHeaderBytes: 8 << 10}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -93,11 +97,24 @@ func (u *unlinking) Close() error {
 func Status(ctx context.Context, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	return get(ctx, path, statusPath, func(resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+		return nil
+	})
+}
+
+// get asks on the socket at path.
+func get(ctx context.Context, path, what string, read func(*http.Response) error) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://director"+statusPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://director"+what, nil)
 	if err != nil {
 		return err
 	}
@@ -106,11 +123,8 @@ func Status(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("admin socket %s: %w", path, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("admin socket %s: %s", path, resp.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
-		return fmt.Errorf("admin socket %s: answer: %w", path, err)
+	if err := read(resp); err != nil {
+		return fmt.Errorf("admin socket %s: %w", path, err)
 	}
 	return nil
 }

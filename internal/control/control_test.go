@@ -14,9 +14,14 @@ import (
 
 func serve(t *testing.T, path string, status func() any) {
 	t.Helper()
+	serveViews(t, path, status, nil)
+}
+
+func serveViews(t *testing.T, path string, status func() any, views map[string]View) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewServer(path, status).Run(ctx) }()
+	go func() { ended <- NewServer(path, status, views).Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -81,7 +86,7 @@ func TestForeignFileIsNotTouched(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := NewServer(path, nil).Run(t.Context())
+	err := NewServer(path, nil, nil).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Fatalf("error %v, want one that says it is no socket", err)
 	}

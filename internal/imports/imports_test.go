@@ -55,6 +55,10 @@ var mustNotKnow = map[string]map[string]string{
 	"health": {
 		module + "ipvs": "verdicts have no consequences here", module + "election": "verdicts know no roles", module + "internal/spec": "the director converts",
 	},
+	"internal/synrecv": {
+		zkClient: "it sees counters and connections only", module + "health": "it sees counters and connections only",
+		module + "election": "it knows no roles", module + "internal/spec": "it knows no documents",
+	},
 	"internal/spec": {
 		zkClient: "documents open no connection", netlink: "documents touch no kernel", mobyIPVS: "documents touch no kernel",
 		module + "internal/boottime": "documents read no clock",
