@@ -94,6 +94,7 @@ func TestKernelCluster(t *testing.T) {
 	}{
 		{"a rule removed by hand is put back", (*cluster).ruleRemoved},
 		{"a foreign IPVS service is left alone", (*cluster).foreignService},
+		{"what is exported stands in the kernel, and clear is refused", (*cluster).exported},
 		{"a VIP bound by hand on the standby is removed", (*cluster).vipOnStandby},
 		{"a bad document written by hand changes nothing", (*cluster).badDocument},
 		{"SIGTERM releases in order", (*cluster).sigterm},
