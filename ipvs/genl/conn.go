@@ -11,9 +11,6 @@ import (
 )
 
 const (
-	// replyBuffer is as much as the kernel puts into one datagram of a dump
-	// (af_netlink.c, netlink_recvmsg: 32 KiB), and room.
-	replyBuffer = 64 << 10
 	// replyTimeout is how long the kernel may be silent. It answers within the
 	// system call that asks; this is for a kernel that does not answer at all.
 	replyTimeout = 10 * time.Second
@@ -57,7 +54,7 @@ func Dial() (*Conn, error) {
 }
 
 // NewConn is a connection on a socket, which it owns.
-func NewConn(s Socket) *Conn { return &Conn{sock: s, buf: make([]byte, replyBuffer)} }
+func NewConn(s Socket) *Conn { return &Conn{sock: s, buf: make([]byte, datagramRoom)} }
 
 // Close closes the socket.
 func (c *Conn) Close() error { return c.sock.Close() }

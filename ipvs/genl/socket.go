@@ -30,6 +30,7 @@ const receiveBuffer = 1 << 20
 type kernelSocket struct {
 	s  *nl.NetlinkSocket
 	fd int
+	in *receiver
 }
 
 // openSocket opens a socket in the calling thread's network namespace. It is
@@ -40,7 +41,7 @@ func openSocket() (*kernelSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a generic netlink socket: %w", err)
 	}
-	k := &kernelSocket{s: s, fd: s.GetFd()}
+	k := &kernelSocket{s: s, fd: s.GetFd(), in: newReceiver(s.GetFd())}
 	if err := k.setUp(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open a generic netlink socket: %w", err)
@@ -75,10 +76,8 @@ func (k *kernelSocket) Send(b []byte) error {
 
 func (k *kernelSocket) Receive(b []byte, wait time.Duration) (int, error) {
 	for end := time.Now().Add(wait); ; {
-		n, _, err := unix.Recvfrom(k.fd, b, unix.MSG_TRUNC)
+		n, err := k.in.take(b)
 		switch {
-		case err == nil && n > len(b):
-			return 0, fmt.Errorf("%w: a datagram of %d bytes, expected at most %d", ErrMalformed, n, len(b))
 		case err == nil:
 			return n, nil
 		case errors.Is(err, unix.EINTR):
