@@ -146,14 +146,27 @@ func (m *Daemon) encode(e *genl.Encoder) {
 
 // StopDaemon stops a sync daemon. The error wraps ErrNoDaemon if there is none.
 func (t *Table) StopDaemon(s DaemonState) error {
+	var refused error
 	err := t.call(fmt.Sprintf("stop the sync daemon %v", s), func() error {
-		return t.conn.Get(t.family, cmdDelDaemon, func(e *genl.Encoder) {
-			end := e.Nest(attrDaemon)
-			e.Uint32(daemonState, uint32(s))
-			e.End(end)
-		}, ignore)
+		refused = nil
+		t.batch.Reset()
+		e := t.batch.Add(t.family, cmdDelDaemon)
+		end := e.Nest(attrDaemon)
+		e.Uint32(daemonState, uint32(s))
+		e.End(end)
+		// A thread that had not begun to run is stopped with EINTR
+		// (kthread_stop), which is the one error that netlink does not tell
+		// (af_netlink.c, netlink_rcv_skb). So a question after it brings the
+		// acknowledgement.
+		t.batch.Add(t.family, cmdGetConfig)
+		err := t.conn.Send(&t.batch, func(i int, err error) {
+			if i == 0 {
+				refused = err
+			}
+		})
+		return errors.Join(err, refused)
 	})
-	if errors.Is(err, syscall.ESRCH) {
+	if errors.Is(refused, syscall.ESRCH) {
 		return fmt.Errorf("%w: %w", err, ErrNoDaemon)
 	}
 	return err

@@ -16,6 +16,8 @@
 //   - No bytes from the socket make it panic or read out of bounds.
 //
 // Not guaranteed: a Conn is for one goroutine at a time. A dump is a snapshot
-// only as far as its family's is. The package runs no modprobe, and it knows
-// nothing of what the attributes mean.
+// only as far as its family's is. A handler in the kernel that fails with EINTR
+// is never heard of, neither its error nor an acknowledgement (netlink_rcv_skb):
+// put a harmless message after one that may. The package runs no modprobe, and
+// it knows nothing of what the attributes mean.
 package genl
