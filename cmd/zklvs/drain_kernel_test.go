@@ -38,11 +38,13 @@ func TestKernelDrain(t *testing.T) {
 		go func() { ended <- s.Run(ctx) }()
 		t.Cleanup(func() { cancel(); <-ended })
 	}
+	t.Cleanup(func() {
+		for _, name := range k.Directors() {
+			k.logs(k.Director(name).Log)
+		}
+	})
 	k.must1(k.Apply(k.ctx, demo.Documents("", demo.Web())+k.names("names", namePort, "")+k.names("bound", boundPort, "    persistence: 60s\n")))
 	k.waitStandby(standbyOf(k.waitAnyHolder()))
-	for _, name := range k.Directors() {
-		k.prepare(name)
-	}
 	k.overAFailOver()
 	k.deadline()
 	k.persistence()
@@ -55,22 +57,6 @@ func (k *drainer) names(name string, port int, more string) string {
 		text += fmt.Sprintf("      - {address: %s:%d, weight: 1}\n", k.addresses[rs], port)
 	}
 	return text
-}
-
-// prepare sets what the recommended settings of a director are.
-func (k *drainer) prepare(name string) {
-	k.Helper()
-	h := k.Lab.Host(name)
-	for _, s := range []string{"sloppy_tcp=1", "sync_threshold=0 0", "sync_refresh_period=10", "expire_quiescent_template=1", "expire_nodest_conn=1"} {
-		k.must1(h.Run(k.ctx, "sysctl", "-q", "-w", "net.ipv4.vs."+s))
-	}
-	for _, state := range []string{"master", "backup"} {
-		out, err := h.Run(k.ctx, "ipvsadm", "-L", "--daemon")
-		k.must(err)
-		if !strings.Contains(out, state) {
-			k.must1(h.Run(k.ctx, "ipvsadm", "--start-daemon", state, "--mcast-interface", "eth0", "--syncid", "1"))
-		}
-	}
 }
 
 func (k *drainer) call(port uint16) (*lab.Call, string) {
