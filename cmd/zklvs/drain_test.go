@@ -179,7 +179,7 @@ func drainDeadline(s *site) {
 	stdout, _ := s.run(exitCut, "", "drain", "192.0.2.11:80", "--deadline", "1s")
 	s.want(stdout, "what is left at ", "drained 192.0.2.11:80 after", "5 connections cut at the deadline\n")
 	stdout, _ = s.run(exitOK, "", "drain", "--list")
-	s.want(stdout, "drained (5 connections cut)")
+	s.want(stdout, "drained (5 connections cut, 0 went on)")
 }
 
 // Who has no holder waits for one; a holder that says nothing is named.

@@ -245,19 +245,23 @@ func (d *draining) summary(l look) error {
 	if len(l.rows) == 0 {
 		return d.say("the documents no longer have %s: `%s` removes the drain", d.target, d.undo())
 	}
-	cut, ended := 0, map[string]bool{}
+	cut, kept, ended := 0, 0, map[string]bool{}
 	for _, r := range l.rows {
 		if !ended[r.group] {
 			ended[r.group] = true
 			cut += r.end.Cut
+			kept += r.end.Kept
 		}
 	}
 	took := ""
 	if since, err := time.Parse(time.RFC3339, l.entry.Since); err == nil {
 		took = fmt.Sprintf(" after %v", time.Since(since).Round(time.Second))
 	}
-	if cut == 0 {
+	if cut+kept == 0 {
 		return d.say("drained %s%s: no connections were left", d.target, took)
+	}
+	if kept > 0 {
+		d.warn("%s that an earlier holder began could not be cut, for the kernel does not count them to the real server (warm_standby: true makes it): stop the server to end them", plural(kept, "connection"))
 	}
 	if err := d.say("drained %s%s: %s cut at the deadline", d.target, took, plural(cut, "connection")); err != nil {
 		return err

@@ -163,11 +163,11 @@ func orWord(text, empty string) string {
 }
 
 func drainState(d overview.Drain) string {
-	switch cut := d.Cut(); {
+	switch cut, kept := d.Cut(); {
 	case d.State == "draining":
 		return fmt.Sprintf("draining (%d active)", d.Active)
-	case d.State == "drained" && cut > 0:
-		return fmt.Sprintf("drained (%s cut)", plural(cut, "connection"))
+	case d.State == "drained" && cut+kept > 0:
+		return fmt.Sprintf("drained (%s cut, %d went on)", plural(cut, "connection"), kept)
 	case d.State == "moot":
 		return "moot (no such real server in the documents)"
 	}

@@ -195,9 +195,9 @@ func (d *drains) step(ctx context.Context, p part, item drain.Item, places []dra
 	case deadline:
 		unseen, err := d.unseen(state, places, counts)
 		if err != nil {
-			d.log.Warn("how many connections are cut is not known for sure", zap.Error(err))
+			d.log.Warn("how many connections outlive the deadline is not known", zap.Error(err))
 		}
-		end.Reason, end.Cut = drain.Deadline, max(left, unseen)
+		end.Reason, end.Cut, end.Kept = drain.Deadline, left, max(0, unseen-left)
 	case confirm:
 		if unseen, err := d.unseen(state, places, counts); err != nil || unseen > 0 {
 			return err
@@ -208,7 +208,7 @@ func (d *drains) step(ctx context.Context, p part, item drain.Item, places []dra
 	}
 	state.finished = true
 	d.log.Info("drained", zap.String(logfield.RealServer, item.Target().String()), zap.String(logfield.Group, p.group),
-		zap.String(logfield.Reason, string(end.Reason)), zap.Int("cut", end.Cut))
+		zap.String(logfield.Reason, string(end.Reason)), zap.Int("cut", end.Cut), zap.Int("kept", end.Kept))
 	return nil
 }
 

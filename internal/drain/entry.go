@@ -51,8 +51,11 @@ type End struct {
 	Reason Reason `json:"reason"`
 	At     string `json:"at"` // RFC 3339
 	Node   string `json:"node"`
-	// Cut is how many connections were left at the deadline.
+	// Cut is how many connections the deadline has cut.
 	Cut int `json:"cut,omitempty"`
+	// Kept is how many more were left and go on: the kernel does not cut a connection that was
+	// synchronized from an earlier holder and belongs to no destination of its table.
+	Kept int `json:"kept,omitempty"`
 }
 
 // New returns an entry. A zero deadline is none.
@@ -185,8 +188,8 @@ func (e End) check(group string) error {
 	if _, err := time.Parse(time.RFC3339, e.At); err != nil {
 		return fmt.Errorf("at: %q is no time: expected RFC 3339", cut(e.At))
 	}
-	if e.Node != clean(e.Node) || e.Cut < 0 {
-		return errors.New("node and cut: expected a name and a number that is not negative")
+	if e.Node != clean(e.Node) || e.Cut < 0 || e.Kept < 0 {
+		return errors.New("node, cut and kept: expected a name and numbers that are not negative")
 	}
 	return nil
 }

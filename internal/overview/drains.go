@@ -27,12 +27,14 @@ type Drain struct {
 	groups map[string]bool
 }
 
-// Cut is how many connections were cut at the deadline.
-func (d Drain) Cut() (n int) {
+// Cut is how many connections were cut at the deadline, and how many the kernel
+// did not cut.
+func (d Drain) Cut() (cut, kept int) {
 	for _, end := range d.Drained {
-		n += end.Cut
+		cut += end.Cut
+		kept += end.Kept
 	}
-	return n
+	return cut, kept
 }
 
 // drains reads the entries; those that have no effect are problems.
