@@ -409,7 +409,7 @@ func statusFromAnyHost(s *site) {
 	args := []string{"status", "--cluster", s.cluster, "--zookeeper", s.server}
 	s.config = "/nowhere/zklvs.yaml"
 	stdout, stderr := s.run(exitOK, "", args...)
-	s.want(stdout, "none (released)", "192.0.2.100:80/tcp", "192.0.2.11:80", "unknown", "none: start `zklvs run` on the directors")
+	s.want(stdout, "none (released)", "192.0.2.100:80/tcp", "192.0.2.11:80", "unchecked", "none: start `zklvs run` on the directors")
 	if stderr != "" {
 		s.t.Errorf("stderr %q", stderr)
 	}
