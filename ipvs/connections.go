@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"time"
 )
 
@@ -79,9 +78,12 @@ func parseConn(fields [][]byte) (c Conn, err error) {
 		}
 	}
 	c.State = string(fields[7])
-	seconds, err := strconv.ParseUint(string(fields[8]), 10, 32)
+	seconds, ok := decimal(fields[8])
+	if !ok {
+		return c, fmt.Errorf("expires %q: expected seconds", fields[8])
+	}
 	c.Expires = time.Duration(seconds) * time.Second
-	return c, err
+	return c, nil
 }
 
 // connProtocol reads the kernel's words (ip_vs_core.c, ip_vs_proto_name).

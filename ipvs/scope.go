@@ -32,7 +32,9 @@ func (r *Reconciler) read(desired []Service, touched keySet) (part, error) {
 		if err != nil {
 			return part{}, err
 		}
-		r.whole.done(begun, r.now())
+		ended := r.now()
+		r.whole.done(begun, ended)
+		r.shown.next = max(r.shown.next, ended+r.shown.least) // it was as good as a look
 		sc := part{whole: true, was: make(map[Key]*leftService, len(r.left)), desired: desired, actual: actual}
 		for k, l := range r.left {
 			sc.was[k] = l
