@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -89,15 +90,25 @@ func (c *Call) Ask() (Reply, error) { return c.Say("who?\n") }
 
 // Say is Ask with a text of the caller's, which ends with a newline.
 func (c *Call) Say(text string) (Reply, error) {
-	if _, err := unix.Write(c.fd, []byte(text)); err != nil {
+	if _, err := uninterrupted(func() (int, error) { return unix.Write(c.fd, []byte(text)) }); err != nil {
 		return Reply{}, fmt.Errorf("ask %s/%s: %w", c.options.To, c.options.Network, err)
 	}
 	line := make([]byte, 256)
-	n, err := unix.Read(c.fd, line)
+	n, err := uninterrupted(func() (int, error) { return unix.Read(c.fd, line) })
 	if err != nil {
 		return Reply{}, fmt.Errorf("hear %s/%s: %w", c.options.To, c.options.Network, err)
 	}
 	return parseReply(string(line[:n]))
+}
+
+// uninterrupted calls again after a signal of Go's runtime: the kernel does not by
+// itself where a socket has a timeout (signal(7)).
+func uninterrupted(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
 
 // Close ends the flow.
