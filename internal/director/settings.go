@@ -120,12 +120,14 @@ func (d *Director) desiredHost() (want ipvshost.Desired, known bool, err error) 
 		return want, false, nil
 	case len(sp.Services) == 0:
 		return want, true, nil
-	case d.rules.available() != nil: // no ip_vs: the groups' fitness tells
+	case !d.hasIPVS(): // the groups' fitness tells
 		return want, false, nil
 	}
 	want, err = hostSettings(sp, d.cfg.Interface)
 	return want, true, err
 }
+
+func (d *Director) hasIPVS() bool { return d.rules.available() == nil }
 
 // hostSettings is what documents with services want of a host whose own interface
 // is given. The error is about the daemons; all else is complete.

@@ -163,10 +163,10 @@ func TestPreemptionWaitsForSync(t *testing.T) {
 		web     string
 		want    map[string]time.Duration
 	}{
-		"settle is longer":        {"ipvs: {sync: {settle: 9s}}\n", webGroup + preempt, map[string]time.Duration{"web": 9 * time.Second, "plain": 4 * time.Second}},
-		"preempt_delay is":        {"ipvs: {sync: {settle: 3s}}\n", webGroup + preempt, map[string]time.Duration{"web": 4 * time.Second, "plain": 4 * time.Second}},
-		"no sync":                 {"ipvs: {sync: {enabled: false, settle: 9s}}\n", webGroup + preempt, map[string]time.Duration{"web": 4 * time.Second, "plain": 4 * time.Second}},
-		"by default 5 s at least": {"", webGroup + "preempt: true\n", map[string]time.Duration{"web": 5 * time.Second, "plain": 4 * time.Second}},
+		"settle is longer":         {"ipvs: {sync: {settle: 9s}}\n", webGroup + preempt, map[string]time.Duration{"web": 9 * time.Second, "plain": 4 * time.Second}},
+		"preempt_delay is":         {"ipvs: {sync: {settle: 3s}}\n", webGroup + preempt, map[string]time.Duration{"web": 4 * time.Second, "plain": 4 * time.Second}},
+		"no sync":                  {"ipvs: {sync: {enabled: false, settle: 9s}}\n", webGroup + preempt, map[string]time.Duration{"web": 4 * time.Second, "plain": 4 * time.Second}},
+		"by default 12 s at least": {"", webGroup + "preempt: true\n", map[string]time.Duration{"web": 12 * time.Second, "plain": 4 * time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			docs := with(webDocs(), "spec/cluster", calm+c.cluster)

@@ -61,7 +61,9 @@ type Parts struct {
 	Exempt func(netip.Addr, []net.HardwareAddr) error
 	// Settle settles one lock, see zk.Settle.
 	Settle func(context.Context, election.Settlement) (string, error)
-	// ClearRules removes the IPVS services that are the director's.
+	// ClearRules removes the IPVS services that are the director's. What it set for
+	// the whole host stays, sync daemons too: a next life adopts it (see
+	// internal/ipvshost), and without one it does no harm.
 	ClearRules func(context.Context) error
 	Layers     []string
 	Lateness   time.Duration

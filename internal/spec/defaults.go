@@ -65,7 +65,7 @@ func DefaultSync() Sync {
 		Group:   netip.AddrFrom4([4]byte{224, 0, 0, 81}),
 		Port:    8848,
 		TTL:     1,
-		Settle:  5 * time.Second,
+		Settle:  12 * time.Second, // above sync_refresh_period
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *Sync) schema() schema {
 			{name: "group", codec: multicast(&s.Group), meaning: "multicast address of the messages"},
 			{name: "port", codec: integer(&s.Port, 1, 65535), meaning: "their UDP port"},
 			{name: "ttl", codec: integer(&s.TTL, 1, 255), meaning: "their time to live, in hops"},
-			{name: "settle", codec: duration(&s.Settle, 0, time.Hour), meaning: "how long, at least, a director that came back has listened before it may preempt"},
+			{name: "settle", codec: duration(&s.Settle, 0, time.Hour), meaning: "how long, at least, a director that came back has listened before it may preempt; above sync_refresh_period, within which it hears of each connection"},
 		},
 	}
 }

@@ -41,7 +41,7 @@ func Open(procSys string) (*Tree, error) {
 	for _, family := range families {
 		root, err := os.OpenRoot(filepath.Join(procSys, "net", family))
 		if errors.Is(err, fs.ErrNotExist) && family != "ipv4" {
-			continue // ipv6.disable=1
+			continue // IPv6 is disabled in this kernel
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open the sysctls: %w", err), t.Close())
