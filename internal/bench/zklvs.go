@@ -204,7 +204,11 @@ func (z *zklvsPair) repair(ctx context.Context, f fault, holder *lab.Host) error
 	i := z.index(holder)
 	switch f {
 	case cutOff:
-		return errors.Join(holder.Heal("eth0"), holder.Heal("eth1"))
+		err := errors.Join(holder.Heal("eth0"), holder.Heal("eth1"))
+		if err == nil && !z.daemons[i].Running() { // ended by its timer, where the machine is too busy
+			err = z.run(i)
+		}
+		return err
 	case frozen, frozenBoth:
 		if err := holder.Thaw(); err != nil {
 			return err
