@@ -52,6 +52,9 @@ var mustNotKnow = map[string]map[string]string{
 	"internal/importer": {
 		zkClient: "it makes text of text", module + "internal/zk": "it makes text of text", module + "internal/director": "it makes text of text",
 	},
+	"ipvs/genl": {
+		module + "ipvs": "it knows messages and attributes, not what they mean",
+	},
 	"health": {
 		module + "ipvs": "verdicts have no consequences here", module + "election": "verdicts know no roles", module + "internal/spec": "the director converts",
 	},
@@ -93,6 +96,17 @@ func TestPackagesKnowOnlyWhatTheyMay(t *testing.T) {
 			if slices.Contains(known, path) {
 				t.Errorf("%s must not import %s, not even through another package: %s", pkg, path, why)
 			}
+		}
+	}
+}
+
+// moby/ipvs is the second opinion of the tests, and one that internal/bench
+// measures; it is in no program that we ship.
+func TestOracleIsForTestsOnly(t *testing.T) {
+	for pkg, known := range dependencies(t) {
+		isBench := strings.HasPrefix(pkg, module+"internal/bench")
+		if slices.Contains(known, mobyIPVS) && !isBench {
+			t.Errorf("%s imports %s outside of its tests", pkg, mobyIPVS)
 		}
 	}
 }
