@@ -451,3 +451,20 @@ func TestDrainOfWhatIsDown(t *testing.T) {
 		}
 	})
 }
+
+// A warm standby's table shows what the holder's does; it counts, ends and
+// publishes nothing.
+func TestDrainOnAWarmStandby(t *testing.T) {
+	docs := with(webDocs(), "spec/groups/web", webGroup+"warm_standby: true\n")
+	play(t, docs, nil, func(b *bench) {
+		target := b.drains.write(t, first, "", 0)
+		b.pass(20 * time.Second)
+		b.wantTable(" " + first + "=0 " + second + "=2")
+		if ends := b.drains.ends(t, target); len(ends) > 0 || len(b.drains.refused) > 0 || b.views.reads > 0 {
+			t.Errorf("ends %v, refused %v, %d readings", ends, b.drains.refused, b.views.reads)
+		}
+		if got := b.drainOf("http", first); got != "" {
+			t.Errorf("published %q", got)
+		}
+	})
+}
