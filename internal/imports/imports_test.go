@@ -75,6 +75,9 @@ var mustNotKnow = map[string]map[string]string{
 		zkClient:                  "znodes are internal/zk's",
 		module + "internal/zk":    "it sees the election through an interface",
 	},
+	"internal/drain": {
+		zkClient: "it reads what it is given", module + "ipvs": "it decides about addresses", module + "internal/boottime": "time is an argument",
+	},
 	"internal/promise": {
 		zkClient: "it is of use when ZooKeeper is away", module + "internal/zk": "it is of use when ZooKeeper is away",
 		module + "internal/spec": "it is told where to listen", module + "internal/director": "it carries, it does not decide", netlink: "it is a socket",

@@ -60,6 +60,7 @@ func TestRead(t *testing.T) {
 		"bad documents":    badDocuments,
 		"garbage":          garbage,
 		"hostile presence": hostilePresence,
+		"drains":           drains,
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree, err := zk.NewTree(strings.ReplaceAll(name, " ", "-"))
