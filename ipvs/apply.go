@@ -38,6 +38,7 @@ func (t *Table) Apply(ctx context.Context, plan Plan) (Result, error) {
 	if t.conn == nil {
 		return Result{Skipped: plan}, fmt.Errorf("apply to the IPVS table: %w", ErrClosed)
 	}
+	t.prepare(ctx, plan)
 	a := &application{t: t, plan: plan, outcome: make([]error, len(plan)), missing: map[Key]bool{}}
 	next := 0
 	for next < len(plan) && a.cause == nil {

@@ -52,6 +52,35 @@ func schedulerAvailable(ctx context.Context, scheduler, sysModule string, modpro
 	return nil
 }
 
+// prepare loads the schedulers that the kernel must not load itself. It does so
+// under its lock on all tables (ip_vs_genl_set_cmd), and the modules of lblc and
+// lblcr wait for the lock on network namespaces (register_pernet_subsys); where
+// one is being removed meanwhile, its removal holds the latter and waits for the
+// former (ip_vs_service_nets_cleanup): from then on nothing about IPVS or network
+// namespaces ever ends, until the machine is restarted. Seen on Linux 6.1.
+func (t *Table) prepare(ctx context.Context, plan Plan) {
+	if t.ready == nil {
+		return
+	}
+	for _, s := range plan {
+		if s.Op == AddService || s.Op == EditService {
+			switch s.Service.Scheduler {
+			case "lblc", "lblcr":
+				t.ready(ctx, s.Service.Scheduler)
+			}
+		}
+	}
+}
+
+// loadScheduler loads a scheduler's module if it is not there. Where that fails,
+// the kernel tells when it is asked for the scheduler.
+func loadScheduler(ctx context.Context, scheduler string) {
+	module := SchedulerModule(scheduler)
+	if _, err := os.Stat("/sys/module/" + module); err != nil {
+		_ = runModprobe(ctx, "--quiet", module)
+	}
+}
+
 // dryModprobe asks whether modprobe would find the module, built in or not.
 func dryModprobe(ctx context.Context, module string) error {
 	return runModprobe(ctx, "--dry-run", "--quiet", module)

@@ -24,6 +24,8 @@ type Table struct {
 	file   *procFile                 // nil where there is none
 	proc   func() (io.Reader, error) // reads /proc/net/ip_vs from its start
 	cookie uint64                    // names the network namespace, 0 if nothing does
+	// ready loads a scheduler's module, nil if nothing is to be loaded.
+	ready func(ctx context.Context, scheduler string)
 }
 
 // Open opens the table of the calling thread's network namespace. Where the
@@ -46,6 +48,7 @@ func Open() (*Table, error) {
 		t.Close()
 		return nil, fmt.Errorf("open the IPVS table: %w", err)
 	}
+	t.ready = loadScheduler
 	t.cookie, _ = netnsCookie() // 0 where the kernel has none
 	t.file = openProc()
 	t.proc = t.reopen
