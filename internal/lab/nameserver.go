@@ -105,10 +105,10 @@ func (s *NameServer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, s.close)()
 	for _, l := range s.listeners {
-		group.Go(func() error { return s.accept(ctx, group, l) })
+		group.Go(func() error { return s.accept(group, l) })
 	}
 	for _, c := range s.packets {
-		group.Go(func() error { return s.datagrams(ctx, c) })
+		group.Go(func() error { return s.datagrams(c) })
 	}
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("serve the name of %s: %w", s.host.name, err)
@@ -131,20 +131,27 @@ func (s *NameServer) close() {
 	s.conns = nil
 }
 
-func (s *NameServer) accept(ctx context.Context, group *errgroup.Group, l net.Listener) error {
+func (s *NameServer) accept(group *errgroup.Group, l net.Listener) error {
 	for {
 		conn, err := l.Accept()
-		if err == nil && !s.keep(conn) || ctx.Err() != nil {
+		if err == nil && s.keep(conn) {
+			group.Go(func() error {
+				s.serve(conn)
+				return nil
+			})
+			continue
+		}
+		if s.closed() {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		group.Go(func() error {
-			s.serve(conn)
-			return nil
-		})
+		return err
 	}
+}
+
+func (s *NameServer) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns == nil
 }
 
 // keep notes a connection for close; false if that was already.
@@ -180,12 +187,12 @@ func (s *NameServer) answer(at netip.AddrPort) string {
 	return fmt.Sprintf("%s %s\n", s.host.name, netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
 }
 
-func (s *NameServer) datagrams(ctx context.Context, c *net.UDPConn) error {
+func (s *NameServer) datagrams(c *net.UDPConn) error {
 	port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	data, control := make([]byte, 2048), make([]byte, 256)
 	for {
 		_, n, _, from, err := c.ReadMsgUDPAddrPort(data, control)
-		if ctx.Err() != nil {
+		if s.closed() {
 			return nil
 		}
 		if err != nil {
