@@ -57,6 +57,7 @@ type visit struct {
 	//	same=4     all by the server of the last call before
 	//	first=4    all by the server of the row's first call
 	//	other=4    all by one that has not served in this row yet
+	//	rest=4     by several, all of which have not served in this row yet
 	//	met=4      by all that have served in this row, and no others
 	//	refused=4  by none, and the client is told so
 	want string
@@ -247,6 +248,8 @@ func (m memory) compare(want, served map[string]int) error {
 		good = slices.Equal(who, []string{m.first})
 	case want["other"] > 0:
 		good = len(who) == 1 && who[0] != refused && !m.met[who[0]]
+	case want["rest"] > 0:
+		good = len(who) > 1 && !slices.ContainsFunc(who, func(name string) bool { return name == refused || m.met[name] })
 	case want["met"] > 0:
 		good = slices.Equal(who, slices.Sorted(maps.Keys(m.met)))
 	default:

@@ -39,6 +39,14 @@ var schedulerRows = []row{
 		definition: "the fewest connections, whatever the weights",
 		service:    "listen: $VIP:80/tcp, scheduler: lc, forward: dr, real_servers: [{address: $dr1, weight: 9}, {address: $dr2}, {address: $dr3}]",
 		visits: []visit{
+			{to: "tcp $VIP:80", hold: true, want: "one=1"}, {to: "tcp $VIP:80", want: "rest=6"}, // in turn, the first would be met again
+		},
+	},
+	{
+		name:       "lc, all open",
+		definition: "the fewest connections, whatever the weights",
+		service:    "listen: $VIP:80/tcp, scheduler: lc, forward: dr, real_servers: [{address: $dr1, weight: 9}, {address: $dr2}, {address: $dr3}]",
+		visits: []visit{
 			{to: "tcp $VIP:80", hold: true, want: "dr1=1 dr2=1 dr3=1"}, {to: "tcp $VIP:80", hold: true, want: "dr1=1 dr2=1 dr3=1"},
 		},
 	},
@@ -118,8 +126,7 @@ var schedulerRows = []row{
 // and must meet the same.
 type hashRow struct {
 	name, definition, service string
-	// want says of how many clients, of all 32, each server is to have; refused is
-	// for those who were.
+	// want says how many of all 32 calls each server is to have.
 	want map[string]share
 	// ports lets one client call from many ports instead.
 	ports bool
@@ -150,11 +157,6 @@ var hashRows = []hashRow{
 		want:    map[string]share{"dr1": {8, 24}, "dr2": {8, 24}},
 	},
 	{
-		name: "sh without port", definition: "by the client's address alone", ports: true,
-		service: "scheduler: sh, real_servers: [{address: $dr1}]",
-		want:    map[string]share{"dr1": {32, 32}},
-	},
-	{
 		name: "mh", definition: "by the client's address, in proportion to the weights (Maglev)",
 		service: "scheduler: mh, " + threeServers,
 		want:    map[string]share{"dr1": {5, 16}, "dr2": {5, 16}, "dr3": {5, 16}},
@@ -163,6 +165,11 @@ var hashRows = []hashRow{
 		name: "mh, weights", definition: "the shares are as the weights",
 		service: "scheduler: mh, real_servers: [{address: $dr1, weight: 3}, {address: $dr2}]",
 		want:    map[string]share{"dr1": {18, 30}, "dr2": {2, 14}},
+	},
+	{
+		name: "mh, a weight of 0", definition: "mh-fallback: who would meet it gets another one",
+		service: "scheduler: mh, real_servers: [{address: $dr1}, {address: $dr2, weight: 0}, {address: $dr3}]",
+		want:    map[string]share{"dr1": {6, 26}, "dr3": {6, 26}},
 	},
 	{
 		name: "mh-port", definition: "by the client's address and port", ports: true,
@@ -192,11 +199,14 @@ func (m *matrix) spread(t *testing.T, r hashRow) {
 			t.Errorf("%s met %s first, then %q: %v", from, who, again, err)
 		}
 	}
-	for who, n := range got {
-		if s := r.want[who]; n < s.from || n > s.to {
-			t.Errorf("%s: served were %v of %d, want %v", r.definition, got, clients, r.want)
-			break
+	total := 0
+	for who, s := range r.want {
+		if n := got[who]; n < s.from || n > s.to {
+			t.Errorf("%s served %d, want %d to %d", who, n, s.from, s.to)
 		}
+		total += got[who]
 	}
-	t.Log(got)
+	if total != clients || t.Failed() {
+		t.Errorf("%s: %d calls were served by %v, want %v", r.definition, clients, got, r.want)
+	}
 }
