@@ -16,7 +16,7 @@ const manyClients = 10
 // flood tells whether the evidence is that of a SYN flood: hardly any SYN is
 // repeated, and they come from many addresses.
 func (e Evidence) flood() bool {
-	return float64(e.InPackets) < repeated*float64(e.Connections) && e.Clients >= manyClients && 2*e.Clients >= e.Stuck
+	return float64(e.InPackets) < repeated*float64(e.Connections) && e.Clients >= manyClients
 }
 
 const (

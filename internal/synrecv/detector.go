@@ -24,7 +24,7 @@ const (
 	// share of this window's connections; all in SYN_RECV, as a share of those of
 	// the last minute or so.
 	youngShare   = 0.5
-	waitingShare = 0.3
+	waitingShare = 0.4
 	// toStay makes both thresholds lower for what hangs already.
 	toStay = 0.5
 	// fewPackets of a connection, on the average of a window, stand in for the
@@ -44,7 +44,8 @@ type destination struct {
 	newest               time.Duration // when new connections were seen last
 	round                uint32
 	recent               float64 // new connections, fading with a minute
-	bad, good            uint8   // windows in a row
+	bad, good            uint8   // windows in a row, unclear ones not counted
+	last                 verdict
 	stuck                bool
 	evidence             *Evidence // of the last bad window
 }
@@ -121,7 +122,7 @@ func (d *Detector) compare(now, window time.Duration, t target, s ipvs.Destinati
 	}
 	known.newest = now
 	if s.ActiveConn < minStuck {
-		known.window(nil)
+		known.window(good, nil)
 		return nil
 	}
 	return &suspect{destination: known, forward: s.Forward, entries: s.ActiveConn + s.InactConn, evidence: e}
@@ -131,18 +132,20 @@ func (d *destination) note(s ipvs.DestinationStats, round uint32) {
 	d.connections, d.in, d.out, d.round = s.Connections, s.InPackets, s.OutPackets, round
 }
 
-// window files one that had new connections: bad with its evidence, or good.
-func (d *destination) window(bad *Evidence) {
-	if bad == nil {
+// window files one that had new connections.
+func (d *destination) window(v verdict, e *Evidence) {
+	d.last = v
+	switch v {
+	case good:
 		d.bad = 0
 		if d.good = min(d.good+1, toEnd); d.good == toEnd {
 			d.stuck, d.evidence = false, nil
 		}
-		return
-	}
-	d.good, d.evidence = 0, bad
-	if d.bad = min(d.bad+1, toBegin); d.bad == toBegin {
-		d.stuck = true
+	case bad:
+		d.good, d.evidence = 0, e
+		if d.bad = min(d.bad+1, toBegin); d.bad == toBegin {
+			d.stuck = true
+		}
 	}
 }
 
@@ -161,36 +164,67 @@ func judge(suspects []*suspect, x *index, window time.Duration, sample func() ([
 	x.count(conns, window)
 	for _, s := range suspects {
 		s.evidence.Stuck, s.evidence.Sampled, s.evidence.Clients = s.tally.stuck, s.tally.entries, len(s.tally.clients)
-		if s.isBad() {
-			s.window(&s.evidence)
-		} else {
-			s.window(nil)
-		}
+		s.window(s.judge(), &s.evidence)
 	}
 	return nil
 }
 
-// isBad is the rule, see the package's doc.
-func (s *suspect) isBad() bool {
-	if s.tally.stuck < minStuck {
-		return false
-	}
+// verdict is what a window says of a destination.
+type verdict uint8
+
+const (
+	unclear verdict = iota // too few of its connections are in the sample
+	good
+	bad
+)
+
+// judge is the rule, see the package's doc. Where the sample stands for more
+// entries, chance has its share in the figures: a window is bad if they are too high
+// without what chance may have added, good if they are not with what it may have
+// taken.
+func (s *suspect) judge() verdict {
 	e := s.evidence
-	if s.forward == ipvs.NAT && e.OutPackets == 0 {
-		return true
-	}
-	// The sample stands for all entries of this destination; less what chance may add.
-	scale := max(1, float64(s.entries)/float64(s.tally.entries))
-	if scale > 1 {
-		scale *= 1 - 1/math.Sqrt(float64(s.tally.young+1))
+	switch {
+	case s.tally.stuck < minStuck:
+		return good
+	case s.forward == ipvs.NAT && e.OutPackets == 0:
+		return bad
 	}
 	ease := 1.
 	if s.stuck {
 		ease = toStay
 	}
-	young, waiting := scale*float64(s.tally.young), scale*float64(s.tally.waiting)
+	young, waiting := ease*youngShare*float64(e.Connections), ease*waitingShare*s.recent
+	scale := max(1, float64(s.entries)/float64(s.tally.entries))
+	chance := func(n int) float64 {
+		if scale == 1 {
+			return 0
+		}
+		return math.Sqrt(float64(n + 1))
+	}
+	least := func(n int) float64 { return scale * (float64(n) - chance(n)) }
+	most := func(n int) float64 { return scale * (float64(n) + 2*chance(n)) }
 	sudden := e.InPackets < fewPackets*e.Connections
-	return young >= ease*youngShare*float64(e.Connections) && (sudden || waiting >= ease*waitingShare*s.recent)
+	switch {
+	case least(s.tally.young) >= young && (sudden || least(s.tally.waiting) >= waiting):
+		return bad
+	case most(s.tally.young) < young || !sudden && most(s.tally.waiting) < waiting:
+		return good
+	case scale == 1, s.stuck && e.betterThan(*s.destination.evidence):
+		return good
+	}
+	return unclear
+}
+
+// betterThan tells whether the counters alone show that connections get through
+// again: answers where there were none, or twice the packets a connection, which are
+// then as many as a connection needs.
+func (e Evidence) betterThan(before Evidence) bool {
+	if before.OutPackets == 0 && e.OutPackets >= 2*e.Connections {
+		return true
+	}
+	const needs = 4 // SYN, ACK, request, FIN
+	return e.InPackets >= needs*e.Connections && e.InPackets*before.Connections >= 2*before.InPackets*e.Connections
 }
 
 // forget drops destinations that have left the table.

@@ -106,6 +106,34 @@ func TestBeginsAndEnds(t *testing.T) {
 	}
 }
 
+// What hangs in a table of which the sample shows little goes on without a break,
+// and ends soon after it is mended.
+func TestLargeTable(t *testing.T) {
+	for name, c := range map[string]struct {
+		forward ipvs.Forward
+		kind    kind
+		ended   int // windows
+	}{"dr": {ipvs.DR, impatient, 8}, "nat": {ipvs.NAT, impatient, 8}, "dr, clients repeat": {ipvs.DR, patient, 30}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			busy := w.service(443, ipvs.DR, 2)
+			w.drives(busy, 0, traffic{10 * ms, 5000, works})
+			w.drives(busy, 1, traffic{10 * ms, 5000, works})
+			key := w.service(80, c.forward, 2)
+			w.drives(key, 0, fine)
+			w.drives(key, 1, failing(c.kind))
+			said := w.steps(40)
+			if want := []string{"", "begins 10.0.0.12", "goes on 10.0.0.12"}; !cmp.Equal(said, want) {
+				t.Fatalf("said %q", said)
+			}
+			w.drives(key, 1, traffic{200 * ms, 30, works})
+			if got, want := w.ended(c.ended), "connections get through again"; got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // ended is why the only finding ends within n windows.
 func (w *world) ended(n int) string {
 	for range n {
@@ -252,4 +280,70 @@ func TestText(t *testing.T) {
 	if got := f.Evidence.String(); !strings.Contains(got, "sampled connections in SYN_RECV for over 3s, from ") || !strings.Contains(got, "in 5s 25 new connections, 5") {
 		t.Errorf("evidence %s", got)
 	}
+}
+
+// The hysteresis, window by window: b is a bad one, g a good one, f one with fewer
+// than three stuck entries in the sample, - one without new connections.
+func TestHysteresis(t *testing.T) {
+	for windows, want := range map[string]string{
+		"b":              ".",
+		"bb":             ".B",
+		"bgb":            "...",
+		"b-b":            "..B",
+		"ffffff":         "......",
+		"bbb":            ".B+",
+		"bbggb":          ".B+++",
+		"bbgggb":         ".B++E.",
+		"bbgg-g":         ".B+++E",
+		"bbfff":          ".B++E",
+		"bb-----------":  ".B+++++++++++",
+		"bb------------": ".B+++++++++++E",
+		"bbgggbb":        ".B++E.B",
+	} {
+		t.Run(windows, func(t *testing.T) {
+			d, now := New(), time.Hour
+			s := []ipvs.ServiceStats{{Key: ipvs.Key{Protocol: ipvs.TCP, Address: netip.MustParseAddr("192.0.2.100"), Port: 80}, Destinations: []ipvs.DestinationStats{
+				{AddrPort: server(0, 80), Forward: ipvs.DR, ActiveConn: 20},
+			}}}
+			one := &s[0].Destinations[0]
+			if _, err := d.Observe(now, s, nil); err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, w := range windows {
+				now += Interval
+				stuck := map[rune]int{'b': 20, 'f': 4}[w]
+				if w != '-' {
+					one.Connections, one.InPackets = one.Connections+10, one.InPackets+20
+				}
+				findings, err := d.Observe(now, s, func() ([]ipvs.Conn, error) { return entries(s[0].Key, one.AddrPort, stuck), nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch {
+				case len(findings) == 0:
+					got += "."
+				default:
+					got += map[Phase]string{Begins: "B", GoesOn: "+", Ends: "E"}[findings[0].Phase]
+				}
+			}
+			if got != want {
+				t.Errorf("%s\n%s, want\n%s", windows, got, want)
+			}
+		})
+	}
+}
+
+// entries are twenty, so many in SYN_RECV, every second one of them for long.
+func entries(service ipvs.Key, to netip.AddrPort, waiting int) []ipvs.Conn {
+	var out []ipvs.Conn
+	for i := range 20 {
+		c := ipvs.Conn{Protocol: ipvs.TCP, Client: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), uint16(1024+i)),
+			Virtual: netip.AddrPortFrom(service.Address, service.Port), Destination: to, State: "ESTABLISHED", Expires: 15 * time.Minute}
+		if i < waiting {
+			c.State, c.Expires = state, timeout-time.Duration(i%2*4)*time.Second
+		}
+		out = append(out, c)
+	}
+	return out
 }

@@ -9,7 +9,7 @@
 // new connections. Packets a connection alone would not do: a client that waits
 // repeats its SYN up to six times, as many packets as a short request has. Nor
 // would one window's SYNs: a few vanished clients that repeat them weigh as much
-// as many new connections. So the entries in SYN_RECV must also be 0.3 of the
+// as many new connections. So the entries in SYN_RECV must also be 0.4 of the
 // connections of the last minute, unless there are under 3 packets a connection.
 //
 // One destination of several is told from all of them: the first is its own
@@ -24,7 +24,7 @@
 //
 // Not guaranteed: that every hanging connection is found. A destination that
 // has less than about 0.3 % of a table larger than the sample shows no three
-// entries in it; one that works for most clients (about six in seven) is not
+// entries in it; one that works for most clients (four in five) is not
 // named; UDP and SCTP have
 // no SYN_RECV. Where a service has one real server only, its fault and the
 // clients' look the same with dr and tun.

@@ -46,7 +46,7 @@ func (d *Detector) of(now time.Duration, s ipvs.ServiceStats) []Finding {
 		case one.stuck:
 			hang = append(hang, Finding{Service: s.Key, RealServer: ds.AddrPort, Evidence: *one.evidence})
 			all, forwards = all.plus(*one.evidence), append(forwards, ds.Forward)
-		case one.bad > 0:
+		case one.bad > 0 && one.last == bad:
 			pending++
 		case one.good > 0:
 			healthy++

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -94,8 +95,10 @@ func (w *world) drives(key ipvs.Key, i int, flows ...traffic) {
 func (w *world) step() string {
 	w.t.Helper()
 	w.now += Interval
-	for t, flows := range w.traffic {
-		for _, f := range flows {
+	for _, t := range slices.SortedFunc(maps.Keys(w.traffic), func(a, b target) int {
+		return cmp.Or(a.service.Compare(b.service), a.server.Compare(b.server))
+	}) {
+		for _, f := range w.traffic[t] {
 			for at := w.now - Interval; at < w.now; at += f.every {
 				w.begin(t, f, at+time.Duration(w.random.Int64N(int64(f.every))))
 			}
