@@ -83,8 +83,12 @@ var mustNotKnow = map[string]map[string]string{
 		module + "internal/spec": "it is told where to listen", module + "internal/director": "it carries, it does not decide", netlink: "it is a socket",
 	},
 	"internal/realserver": {module + "election": "a real server takes no part in the election", zkClient: "not in this version"},
-	"internal/sysctl":     {netlink: "it is files", module + "ipvs": "it knows names and values only", module + "fence": "it knows names and values only"},
-	"internal/control":    {module + "election": "it decides nothing", module + "internal/director": "it shows what it is given", zkClient: "it shows what it is given"},
+	"internal/ipvshost": {
+		module + "health": "it knows no verdicts", module + "election": "it knows no roles", module + "internal/spec": "the director converts",
+		module + "fence": "it knows no VIPs", zkClient: "it knows no ZooKeeper",
+	},
+	"internal/sysctl":  {netlink: "it is files", module + "ipvs": "it knows names and values only", module + "fence": "it knows names and values only"},
+	"internal/control": {module + "election": "it decides nothing", module + "internal/director": "it shows what it is given", zkClient: "it shows what it is given"},
 }
 
 func TestPackagesKnowOnlyWhatTheyMay(t *testing.T) {

@@ -51,6 +51,8 @@ func (f *fakeTable) SetTimeouts(t ipvs.Timeouts) error {
 	return nil
 }
 
+func (f *fakeTable) Close() {}
+
 func (f *fakeTable) Daemons() ([]ipvs.Daemon, error) { return slices.Clone(f.daemons), nil }
 
 func (f *fakeTable) StartDaemon(d ipvs.Daemon) error {

@@ -48,6 +48,7 @@ type Table interface {
 	Daemons() ([]ipvs.Daemon, error)
 	StartDaemon(ipvs.Daemon) error
 	StopDaemon(ipvs.DaemonState) error
+	Close()
 }
 
 // Desired is what the host should have. The zero value is what was there before.
@@ -118,8 +119,16 @@ func New(c Config) (*Host, error) {
 	return &Host{c: c, log: c.Logger, sysctls: tree, stood: map[string]bool{}}, nil
 }
 
-// Close releases what New opened. It puts nothing back.
-func (h *Host) Close() error { return h.sysctls.Close() }
+// Close releases what New and the others opened. It puts nothing back.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.table != nil {
+		h.table.Close()
+		h.table = nil
+	}
+	return h.sysctls.Close()
+}
 
 // Apply makes the host what is desired, and puts back what is no longer desired.
 // ip_vs must be loaded: net.ipv4.vs exists only then. The error joins all that

@@ -94,7 +94,6 @@ func (m *machine) life() *Host {
 		if err != nil {
 			return nil, err
 		}
-		m.Cleanup(func() { t.Close() })
 		return t, nil
 	}})
 	m.must(err)
