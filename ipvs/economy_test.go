@@ -195,3 +195,23 @@ func TestReconcileRefusesTwice(t *testing.T) {
 	_, ops := l.reconcile(t, desired)
 	noDiff(t, "afterwards", map[string]int{}, ops)
 }
+
+// A look that made work for nothing is not repeated soon.
+func TestLooksInVainAreRare(t *testing.T) {
+	k := newFakeKernel()
+	l := newFakeLife(t, k)
+	desired := bigTable(5, 1)
+	l.reconcile(t, desired)
+	l.table.proc = func() (io.Reader, error) { // as if the kernel had skipped all
+		l.clock += 10 * time.Millisecond
+		return strings.NewReader(""), nil
+	}
+	k.fail = func(string) error { l.clock += 10 * time.Millisecond; return nil }
+	l.clock += time.Second
+	report, ops := l.reconcile(t, desired)
+	noDiff(t, "operations", map[string]int{"get services": 5, "get destinations": 5}, ops)
+	noDiff(t, "report", Report{}, report)
+	if pause := l.shown.next - l.clock; pause != 20*110*time.Millisecond {
+		t.Errorf("the next look after %v", pause)
+	}
+}

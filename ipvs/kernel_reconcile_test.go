@@ -167,3 +167,27 @@ func TestKernelScopes(t *testing.T) {
 	mustApply(t, a.open(), Diff(webAndDNS(t), nil, nil))
 	noDiff(t, "the other namespace", []Service{}, mustRead(t, b.open()))
 }
+
+// The kernel skips services in /proc/net/ip_vs if another network namespace has
+// some, too (ip_vs_ctl.c: ip_vs_info_seq_next counts them all, ip_vs_info_array
+// those of one). What is skipped is no drift.
+func TestKernelProcWithANeighbor(t *testing.T) {
+	neighbor := newNamespace(t).open()
+	mustApply(t, neighbor, Diff(bigTable(1000, 1), nil, nil))
+	n := newNamespace(t)
+	table := n.open()
+	r := newLife(t, table, filepath.Join(t.TempDir(), "owned"))
+	desired := bigTable(1000, 1)
+	mustReconcile(t, r, desired)
+	shown := 0
+	if err := table.visible(func(*procService) { shown++ }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the file shows %d of 1000 services", shown)
+	for range 3 {
+		noDiff(t, "report", Report{}, mustReconcile(t, r, desired))
+	}
+	n.ipvsadm("-d -t 10.1.0.1:1500 -r 10.9.244.1:1500")
+	report := mustReconcile(t, r, desired)
+	noDiff(t, "drift", []string{"destination 10.9.244.1:1500 of TCP 10.1.0.1:1500 was missing"}, texts(report.Drift))
+}

@@ -124,7 +124,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, desired []Service) (Report, 
 	if err != nil {
 		return report, fmt.Errorf("reconcile: %w", err)
 	}
-	r.look(touched)
+	looked := r.look(touched)
+	defer func() { looked(len(report.Drift) == 0) }()
 	for round := 1; ; round++ {
 		if len(touched) > 0 || len(r.unsure) > 0 || r.wholeDue() {
 			err = r.round(ctx, desired, touched, &report)

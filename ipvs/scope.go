@@ -66,14 +66,18 @@ func (r *Reconciler) read(desired []Service, touched keySet) (part, error) {
 // look compares /proc/net/ip_vs with what was left, and adds to touched what
 // looks different. Where it cannot be read the whole table is read soon. A
 // change that waits is not held up by it for long.
-func (r *Reconciler) look(touched keySet) {
+//
+// What looks different need not be: the kernel skips services if another network
+// namespace has some, too. So it is read, and done says whether it was in vain.
+func (r *Reconciler) look(touched keySet) (done func(inVain bool)) {
+	done = func(bool) {}
 	begun := r.now()
 	asOf := begun
 	if len(touched) > 0 {
 		asOf -= lookAnyway
 	}
 	if len(r.left) == 0 || r.whole.due(begun) || !r.shown.due(asOf) {
-		return
+		return done
 	}
 	r.looks.Add(1)
 	r.pass++ // marks what is seen
@@ -85,17 +89,23 @@ func (r *Reconciler) look(touched keySet) {
 	})
 	if err != nil {
 		r.whole.hurry()
-		return
+		return done
 	}
 	r.shown.done(begun, r.now())
 	for k, l := range r.left {
 		if l.seen != r.pass {
 			touched[k] = struct{}{}
+			done = func(inVain bool) {
+				if inVain {
+					r.shown.done(begun, r.now())
+				}
+			}
 		}
 	}
 	if r.hz == 0 && sample.ticks > 0 {
 		r.learn(sample)
 	}
+	return done
 }
 
 // lookAnyway is how long changes may put off a look that is due.
