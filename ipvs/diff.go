@@ -22,14 +22,20 @@ import (
 // which must not change as long as it is in use.
 func Diff(desired, actual []Service, owned func(Key) bool) Plan {
 	have, want := index(actual), index(desired)
-	d := differ{plan: make(Plan, 0, len(desired)/16)}
+	var d differ
+	if len(actual) == 0 { // the plan is as long as the table
+		n := len(desired)
+		for i := range desired {
+			n += len(desired[i].Destinations)
+		}
+		d.plan = make(Plan, 0, n)
+	}
 	none := &Service{}
 	for _, w := range sorted(desired, want) {
 		h, ok := have[w.Key]
 		switch {
 		case !ok:
 			h = none
-			d.plan = slices.Grow(d.plan, 1+len(w.Destinations))
 			d.plan = append(d.plan, Step{Op: AddService, Service: w})
 		case !w.sameHead(h):
 			d.plan = append(d.plan, Step{Op: EditService, Service: w, WasService: h})
@@ -57,7 +63,7 @@ func (d *differ) destinations(w, h *Service) {
 	d.edits, d.quiesces, d.removals = d.edits[:0], d.quiesces[:0], d.removals[:0]
 	want, have := d.want, d.have
 	for len(want) > 0 || len(have) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(want) == 0:
 			order = 1

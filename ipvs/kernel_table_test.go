@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -100,4 +102,35 @@ func TestKernelWithoutScheduler(t *testing.T) {
 	if fmt.Sprint(err) != want || !errors.Is(err, ErrNoScheduler) {
 		t.Errorf("got  %v\nwant %v", err, want)
 	}
+}
+
+// Several goroutines may use one table: what each of them asked for is answered.
+func TestKernelTableTakesTurns(t *testing.T) {
+	n := newNamespace(t)
+	table := n.open()
+	mine := func(i int) []Service {
+		return []Service{service(t, fmt.Sprintf("TCP 10.0.0.%d:80", i), "rr", dest("10.0.1.1:80", DR, 1), dest("10.0.1.2:80", DR, 1))}
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		want := mine(i + 1)
+		wg.Go(func() {
+			for range 20 {
+				if _, err := table.Apply(t.Context(), Diff(want, nil, nil)); err != nil {
+					t.Error(err)
+				}
+				if got, err := table.services([]Key{want[0].Key}, nil); err != nil || !slices.Equal(printed(want), printed(got)) {
+					t.Errorf("%v, %v", got, err)
+				}
+				if _, err := table.Stats(); err != nil {
+					t.Error(err)
+				}
+				if _, err := table.Apply(t.Context(), Diff(nil, want, func(Key) bool { return true })); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	noDiff(t, "table", []Service{}, mustRead(t, table))
 }

@@ -167,7 +167,7 @@ func (s *procService) parseHead(line []byte) error {
 		ticks, rest := next(rest)
 		mask, _ := next(rest)
 		var ok1, ok2 bool
-		s.ticks, ok1 = decimal(ticks)
+		s.ticks, ok1 = signed(ticks)
 		s.mask, ok2 = hexWord(mask)
 		if !ok1 || !ok2 {
 			return errors.New("expected a persistence and a mask")
@@ -185,11 +185,17 @@ func (s *procService) parseName(proto, name []byte) error {
 		s.key = Key{Mark: mark}
 		return nil
 	}
-	p, err := ParseProtocol(string(proto))
-	if err != nil {
-		return err
+	switch string(proto) {
+	case "TCP":
+		s.key.Protocol = TCP
+	case "UDP":
+		s.key.Protocol = UDP
+	case "SCTP":
+		s.key.Protocol = SCTP
+	default:
+		return fmt.Errorf("protocol %q: expected FWM, TCP, UDP or SCTP", proto)
 	}
-	s.key.Protocol = p
+	var err error
 	s.key.Address, s.key.Port, err = procAddrPort(name)
 	return err
 }
@@ -284,6 +290,16 @@ func hexDigits(b []byte, n int) (v uint32, ok bool) {
 	return v, true
 }
 
+// signed reads an unsigned word of 32 bits that was printed as a signed one:
+// 31 days are more than 2^31 ticks if the clock has 1000 a second.
+func signed(b []byte) (v uint64, ok bool) {
+	if len(b) > 0 && b[0] == '-' {
+		v, ok = decimal(b[1:])
+		return 1<<32 - v, ok && v <= 1<<31
+	}
+	return decimal(b)
+}
+
 func decimal(b []byte) (v uint64, ok bool) {
 	if len(b) == 0 || len(b) > 10 {
 		return 0, false
@@ -297,26 +313,26 @@ func decimal(b []byte) (v uint64, ok bool) {
 	return v, true
 }
 
-// shows tells whether a service that was left as s looks like this. hz is the
+// shows tells whether a service that was left looks like this. hz is the
 // kernel's ticks a second, 0 if unknown: then persistence is not compared.
-func (p *procService) shows(s *Service, hz uint64) bool {
-	if string(p.scheduler) != s.Scheduler || (p.ticks > 0) != (s.Persistence > 0) || len(p.dests) != len(s.Destinations) {
+func (s *procService) shows(left *Service, hz uint64) bool {
+	if string(s.scheduler) != left.Scheduler || (s.ticks > 0) != (left.Persistence > 0) || len(s.dests) != len(left.Destinations) {
 		return false
 	}
 	// Of IPv6 services with an address this flag is not shown.
-	if p.onePacket != s.OnePacket && (s.Mark != 0 || !s.Is6()) {
+	if s.onePacket != left.OnePacket && (left.Mark != 0 || !left.Is6()) {
 		return false
 	}
-	if p.ticks > 0 && (p.mask != shownMask(s) || hz > 0 && p.ticks != hz*uint64(s.Persistence.Seconds())) {
+	if s.ticks > 0 && (s.mask != shownMask(left) || hz > 0 && s.ticks != hz*uint64(left.Persistence.Seconds())) {
 		return false
 	}
-	slices.SortFunc(p.dests, func(a, b procDest) int { return compareAddrPort(a.address, a.port, b.address, b.port) })
-	for i := range s.Destinations {
-		d := &s.Destinations[i]
-		at, ok := slices.BinarySearchFunc(p.dests, d, func(p procDest, d *Destination) int {
+	slices.SortFunc(s.dests, func(a, b procDest) int { return compareAddrPort(a.address, a.port, b.address, b.port) })
+	for i := range left.Destinations {
+		d := &left.Destinations[i]
+		at, ok := slices.BinarySearchFunc(s.dests, d, func(p procDest, d *Destination) int {
 			return compareAddrPort(p.address, p.port, d.Address, d.Port)
 		})
-		if !ok || p.dests[at].weight != int64(d.Weight) || !d.Forward.shownAs(p.dests[at].method[0]) {
+		if !ok || s.dests[at].weight != int64(d.Weight) || !d.Forward.shownAs(s.dests[at].method[0]) {
 			return false
 		}
 	}

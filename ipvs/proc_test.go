@@ -24,16 +24,17 @@ TCP  0A000001:0050 wlc  persistent 30000 FFFFFFFF
   -> [2001:0db8:0000:0000:0000:0000:0000:0002]:0050      Masq    65535  0          0         
 TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 rr persistent 6000 40000000
 UDP  0A000001:0035 sh ops 
+UDP  0A000001:0036 sh  persistent -1616567296 FFFFFFFF
 SCTP  0A000001:0001 rr  
   -> 7F000001:0001      Local   1      0          0         
 `
 
-func (p *procService) String() string {
+func (s *procService) String() string {
 	var ds []string
-	for _, d := range p.dests {
+	for _, d := range s.dests {
 		ds = append(ds, fmt.Sprintf("%v %s %d", netip.AddrPortFrom(d.address, d.port), d.method, d.weight))
 	}
-	return fmt.Sprintf("%v %s ops=%v %d %08X %v", p.key, p.scheduler, p.onePacket, p.ticks, p.mask, ds)
+	return fmt.Sprintf("%v %s ops=%v %d %08X %v", s.key, s.scheduler, s.onePacket, s.ticks, s.mask, ds)
 }
 
 func TestScanProc(t *testing.T) {
@@ -47,11 +48,12 @@ func TestScanProc(t *testing.T) {
 		"TCP 10.0.0.1:80 wlc ops=false 30000 FFFFFFFF [10.0.1.1:80 T 0 [2001:db8::2]:80 M 65535]",
 		"TCP [2001:db8::1]:80 rr ops=false 6000 40000000 []",
 		"UDP 10.0.0.1:53 sh ops=true 0 00000000 []",
+		"UDP 10.0.0.1:54 sh ops=false 2678400000 FFFFFFFF []",
 		"SCTP 10.0.0.1:1 rr ops=false 0 00000000 [127.0.0.1:1 L 1]",
 	}, got)
 	head := strings.Join(strings.SplitAfter(procText, "\n")[:3], "")
 	for line, want := range map[string]string{
-		"ICMP 0A000001:0050 rr\n":                `read /proc/net/ip_vs: line 4: "ICMP 0A000001:0050 rr\n": protocol "ICMP": expected tcp, udp or sctp`,
+		"ICMP 0A000001:0050 rr\n":                `read /proc/net/ip_vs: line 4: "ICMP 0A000001:0050 rr\n": protocol "ICMP": expected FWM, TCP, UDP or SCTP`,
 		"TCP  0A000001:50 rr\n":                  `read /proc/net/ip_vs: line 4: "TCP  0A000001:50 rr\n": port "50": expected four hexadecimal digits`,
 		"TCP  0A00001:0050 rr\n":                 `read /proc/net/ip_vs: line 4: "TCP  0A00001:0050 rr\n": address "0A00001": expected 8 hexadecimal digits or an IPv6 address in full`,
 		"TCP  0A000001:0050 rr persistent x 0\n": `read /proc/net/ip_vs: line 4: "TCP  0A000001:0050 rr persistent x 0\n": expected a persistence and a mask`,
@@ -97,7 +99,7 @@ func TestProcShows(t *testing.T) {
 
 func FuzzScanProc(f *testing.F) {
 	f.Add([]byte(procText))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(_ *testing.T, data []byte) {
 		left := Service{Key: Key{Mark: 7}, Scheduler: "rr"}
 		_ = scanProc(bytes.NewReader(data), func(p *procService) { p.shows(&left, 100) })
 	})

@@ -147,7 +147,7 @@ func (k *cluster) exchanges(n int) *exchanges {
 	})
 	k.Cleanup(func() { _ = e.finish() }) // of a test that failed
 	for i := range n {
-		call, err := k.Lab.Host(demo.Client).Call(lab.CallOptions{Network: "tcp", To: netip.AddrPortFrom(lab.VIP, 7777), Timeout: 10 * time.Second})
+		call, err := k.Lab.Host(demo.Client).Call(lab.CallOptions{Network: "tcp", To: netip.AddrPortFrom(lab.VIP, 7777), Timeout: 20 * time.Second})
 		k.must(err)
 		e.group.Go(func() error {
 			defer call.Close()

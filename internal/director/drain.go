@@ -149,7 +149,7 @@ func (d *drains) reduce(sp *spec.Spec, here, held map[string]bool, services []ip
 	}
 	states := map[place]drain.State{}
 	for _, one := range d.next {
-		states[one.place] = max(states[one.place], one.state)
+		states[one.place] = one.state
 	}
 	for i, s := range services {
 		var left []ipvs.Destination

@@ -65,6 +65,7 @@ func (k *kernelSocket) setUp() error {
 	return nil
 }
 
+// Send is that of Socket.
 func (k *kernelSocket) Send(b []byte) error {
 	for {
 		_, err := unix.Write(k.fd, b)
@@ -74,6 +75,7 @@ func (k *kernelSocket) Send(b []byte) error {
 	}
 }
 
+// Receive is that of Socket.
 func (k *kernelSocket) Receive(b []byte, wait time.Duration) (int, error) {
 	for end := time.Now().Add(wait); ; {
 		n, err := k.in.take(b)
@@ -94,6 +96,7 @@ func (k *kernelSocket) Receive(b []byte, wait time.Duration) (int, error) {
 	}
 }
 
+// Close is that of Socket.
 func (k *kernelSocket) Close() error {
 	k.s.Close()
 	return nil
