@@ -1,5 +1,7 @@
 // Package control is a director's admin socket: HTTP with JSON on a unix
-// socket that only its owner may open (mode 0600). It decides nothing.
+// socket that only its owner may open (mode 0600). It decides nothing. Status is
+// asked for as often as one likes; views, which may be long, are answered one at a
+// time.
 package control
 
 import (
