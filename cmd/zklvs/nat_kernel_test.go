@@ -127,5 +127,5 @@ func (n *nat) served(director string, since time.Duration) {
 		}
 		return nil
 	})
-	n.Logf("served through %s %v later: %v", director, boottime.Now()-since, err)
+	n.Logf("served through %s after %v", director, boottime.Now()-since)
 }
