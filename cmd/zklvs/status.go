@@ -213,6 +213,9 @@ func (s *shown) localTable(t io.Writer) {
 	if s.Local.OnZooKeeperLoss != "" {
 		fmt.Fprintf(t, "without ZooKeeper: %s\n", printable(s.Local.OnZooKeeperLoss))
 	}
+	if s.Local.Drift > 0 {
+		fmt.Fprintf(t, "IPVS: %d changes by other programs to what is ours, since the director's start; the log names them\n", s.Local.Drift)
+	}
 	for _, p := range s.Local.Problems {
 		fmt.Fprintf(t, "\nproblem: %s\n", p)
 	}

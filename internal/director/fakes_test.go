@@ -179,6 +179,7 @@ func (e *fakeElector) ineligible(t *testing.T, group string) string {
 
 // fakeTable records what is desired. before, if set, is called before each pass.
 type fakeTable struct {
+	drift   []ipvs.Drift // what the next pass finds
 	journal *journal
 	before  func(desired []ipvs.Service) error
 
@@ -196,7 +197,9 @@ func (f *fakeTable) Reconcile(_ context.Context, desired []ipvs.Service) (ipvs.R
 	defer f.mu.Unlock()
 	f.last = desired
 	f.journal.add("rules%s", printed(desired))
-	return ipvs.Report{}, nil
+	drift := f.drift
+	f.drift = nil
+	return ipvs.Report{Drift: drift}, nil
 }
 
 func (f *fakeTable) services() string {

@@ -148,7 +148,7 @@ func (h *hanging) tell(findings []synrecv.Finding, name func(ipvs.Key) string) {
 }
 
 func (h *hanging) logNews(f synrecv.Finding, name string) {
-	fields := []zap.Field{zap.String(logfield.Service, name), zap.Stringer("listen", f.Service)}
+	fields := []zap.Field{zap.String(logfield.Service, name), zap.Stringer(logfield.Listen, f.Service)}
 	if f.RealServer.IsValid() {
 		fields = append(fields, zap.Stringer(logfield.RealServer, f.RealServer))
 	}
@@ -156,7 +156,7 @@ func (h *hanging) logNews(f synrecv.Finding, name string) {
 		h.log.Info("connections no longer hang in SYN_RECV", append(fields, zap.String(logfield.Reason, f.Ended), zap.Duration(logfield.Took, h.now()-f.Began))...)
 		return
 	}
-	h.log.Warn("connections hang in SYN_RECV", append(fields, zap.String(logfield.Reason, f.Cause), zap.String(logfield.Remedy, f.Remedy), zap.Stringer("evidence", f.Evidence))...)
+	h.log.Warn("connections hang in SYN_RECV", append(fields, zap.String(logfield.Reason, f.Cause), zap.String(logfield.Remedy, f.Remedy), zap.Stringer(logfield.Evidence, f.Evidence))...)
 }
 
 func (h *hanging) describe(f synrecv.Finding, name string) Hanging {

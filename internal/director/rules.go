@@ -34,6 +34,8 @@ type rules struct {
 	held map[string]bool
 
 	opened atomic.Bool // the table is open
+
+	drift atomic.Uint64 // things that another program had changed, since the director's start
 }
 
 func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, done func(), log *zap.Logger) *rules {
@@ -124,13 +126,26 @@ func (r *rules) reconcile(ctx context.Context, desired []ipvs.Service) error {
 		return err
 	}
 	report, err := r.tab.Reconcile(ctx, desired)
-	for _, d := range report.Drift {
-		r.log.Warn("the IPVS table was changed by another program", zap.Stringer(logfield.Reason, d), zap.Bool("repaired", d.Repaired))
-	}
+	r.tell(report.Drift)
 	for _, k := range report.Adopted {
 		r.log.Info("adopted an IPVS service", zap.Stringer(logfield.Service, k))
 	}
 	return err
+}
+
+// maxDriftLines is how many changes of one pass are logged one by one: `ipvsadm -C`
+// changes everything.
+const maxDriftLines = 20
+
+// tell counts and logs what another program had changed.
+func (r *rules) tell(drift []ipvs.Drift) {
+	r.drift.Add(uint64(len(drift)))
+	for _, d := range drift[:min(len(drift), maxDriftLines)] {
+		r.log.Warn("the IPVS table was changed by another program", zap.Stringer(logfield.Reason, d), zap.Bool("repaired", d.Repaired))
+	}
+	if more := len(drift) - maxDriftLines; more > 0 {
+		r.log.Warn("further changes of the IPVS table by other programs", zap.Int("more", more))
+	}
 }
 
 func (r *rules) ensure() error {

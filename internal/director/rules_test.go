@@ -292,3 +292,26 @@ func TestRulesThatFailAreTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// What other programs change is counted, and one pass logs some of it.
+func TestDriftIsCountedAndLogged(t *testing.T) {
+	play(t, webDocs(), nil, func(b *bench) {
+		b.grant(hold("web", 1), time.Minute)
+		b.table.mu.Lock()
+		for range 1000 {
+			b.table.drift = append(b.table.drift, ipvs.Drift{Step: ipvs.Step{Op: ipvs.AddService, Service: &ipvs.Service{}}, Repaired: true})
+		}
+		b.table.mu.Unlock()
+		b.d.rules.kick()
+		synctest.Wait()
+		if got := b.d.Status().Drift; got != 1000 {
+			t.Errorf("%d changes counted, want 1000", got)
+		}
+		if n := b.logged("the IPVS table was changed by another program"); n != 20 {
+			t.Errorf("%d lines, want 20", n)
+		}
+		if n := b.logged("further changes of the IPVS table by other programs"); n != 1 {
+			t.Errorf("%d lines for the rest, want 1", n)
+		}
+	})
+}

@@ -76,6 +76,9 @@ type Status struct {
 	Health []ServiceHealth        `json:"health"`
 	// Hanging are connections in SYN_RECV, see internal/synrecv.
 	Hanging []Hanging `json:"hanging,omitempty"`
+	// Drift is how many things in the IPVS table another program had changed since
+	// the director's start.
+	Drift uint64 `json:"ipvs_drift"`
 }
 
 // Status returns what this director knows and does.
@@ -85,7 +88,7 @@ func (d *Director) Status() Status {
 	sp := d.docs.spec
 	s := Status{Presence: d.presence(groups), Guard: guard, Groups: groups}
 	d.mu.Unlock()
-	s.Hanging = d.hanging.status()
+	s.Hanging, s.Drift = d.hanging.status(), d.rules.drift.Load()
 	if sp != nil {
 		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
 		d.drains.show(s.Health)

@@ -22,4 +22,6 @@ const (
 	Deadline   = "lease_left"
 	Check      = "check"
 	Remedy     = "remedy"
+	Listen     = "listen" // a service in the kernel's table: TCP 192.0.2.100:80
+	Evidence   = "evidence"
 )

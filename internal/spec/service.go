@@ -59,7 +59,7 @@ func (s *Service) schema() schema {
 			{name: "tunnel", codec: maybe(&s.Tunnel, DefaultTunnel, (*Tunnel).schema), meaning: "the encapsulation of tun"},
 			{name: "persistence", codec: seconds(&s.Persistence, 0, maxPersistence), meaning: "how long a client stays with its real server; 0s is off. Each port of a list or a range has its own memory; to share one, listen on port 0 or on a mark"},
 			{name: "persistence_prefix", codec: integer(&s.PersistencePrefix, 1, 128), shown: "the whole address", meaning: "with persistence: how many bits of an address make one client, 1 to 32, for IPv6 to 128"},
-			{name: "persistence_engine", codec: unset(&s.PersistenceEngine, choice(&s.PersistenceEngine, "engine", "sip")), meaning: "with persistence and UDP: sip keeps calls together by their Call-ID"},
+			{name: "persistence_engine", codec: unset(&s.PersistenceEngine, choice(&s.PersistenceEngine, "engine", "sip")), meaning: "with persistence and UDP: sip tells the calls of one client apart by their Call-ID, and keeps each with its real server"},
 			{name: "stateful", codec: boolean(&s.Stateful), meaning: "says that a client must come back to the same real server; `apply` then warns if nothing sees to it"},
 			{name: "on_failure", codec: choice(&s.OnFailure, "word for on_failure", Remove, WeightZero), meaning: "what happens to a real server whose check fails: remove or weight_zero"},
 			{name: "check", codec: maybe(&s.Check, DefaultCheck, (*Check).schema), meaning: "how real servers are checked; without it they always count as healthy"},
