@@ -72,7 +72,7 @@ const aboutTable = `How long tools take to write the table of one host, each on 
 
 The tools take turns.`
 
-const aboutCold = `Two directors of zklvs with its defaults but for the lease, which is 9 s (both read and check 10,000 documents on one CPU here, and the guard's receipt ends it), one group, first with one service, then with 10,000 services of two real servers each, a document for each, without checks. The holder's director is
+const aboutCold = `Two directors of zklvs with its defaults (lease 3 s), one group, first with one service, then with 10,000 services of two real servers each, a document for each, without checks. The holder's director is
 killed with SIGKILL, as in [failover](failover.md); the other one's kernel has no services then, so that all of them have to be written before the address may be bound.
 
 - *taken over after*: from the SIGKILL until the client first hears the other host claim the VIP.

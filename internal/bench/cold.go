@@ -22,9 +22,6 @@ func ColdTakeover() Section { return cold{} }
 
 const (
 	coldServices, coldDestinations = 10_000, 2
-	// coldLease outlives the reading of the documents, for which three processes share one
-	// CPU in user-mode Linux. A guard's receipt ends it, so that it is no part of the result.
-	coldLease = 9 * time.Second
 
 	caseCold   = "SIGKILL, 10,000 services x 2"
 	caseFew    = "SIGKILL, 1 service x 2"
@@ -66,7 +63,7 @@ func (cold) Targets() []Target {
 // Run measures fail-overs with one service, then with many.
 func (s cold) Run(ctx context.Context, env Env) (Result, error) {
 	r := Result{}
-	n, err := startNetwork(ctx, env, networkOptions{lease: coldLease, contenders: []string{Zklvs}})
+	n, err := startNetwork(ctx, env, networkOptions{lease: usualLease, contenders: []string{Zklvs}})
 	if err == nil {
 		err = s.measure(ctx, env, n, &r)
 	}
@@ -84,7 +81,7 @@ func (s cold) measure(ctx context.Context, env Env, n *network, r *Result) error
 		env.Progress("storing the documents of %d services", size.services)
 		services := manyServices(size.services, coldDestinations)
 		n.zklvs.documents = manyDocuments(services)
-		if err := n.zklvs.apply(ctx, coldLease); err != nil {
+		if err := n.zklvs.apply(ctx, usualLease); err != nil {
 			return err
 		}
 		for i := range env.Runs {
