@@ -165,6 +165,10 @@ type Director struct {
 	targets   map[health.Target]bool // as last given to the checks
 	named     naming
 
+	// The pass over the rules alone uses these two.
+	asked   asked
+	desired []ipvs.Service
+
 	published map[string]string
 	groups    []election.GroupConfig
 	lossTold  *string // why groups are not held without ZooKeeper, as last logged

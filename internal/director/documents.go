@@ -22,7 +22,8 @@ type documents struct {
 	problems []string
 }
 
-// load takes in what ZooKeeper holds and reports whether anything was different.
+// load takes in what ZooKeeper holds, which nobody changes any more, and reports
+// whether anything was different.
 // Thousands of documents take seconds on a slow machine.
 func (d *documents) load(raw map[string][]byte) (changed bool) {
 	if d.spec != nil && maps.EqualFunc(raw, d.raw, bytes.Equal) {
@@ -51,7 +52,7 @@ func (d *documents) load(raw map[string][]byte) (changed bool) {
 			good.Drop(path)
 		}
 	}
-	d.raw, d.good, d.faults = maps.Clone(raw), good, faults
+	d.raw, d.good, d.faults = raw, good, faults
 	d.settle()
 	return true
 }

@@ -80,6 +80,7 @@ type drains struct {
 	set       drain.Set
 	raw       map[string]drain.Stored
 	known     bool
+	revisions uint64        // of set
 	firstLook time.Duration // when the entries were first asked for, 0: never
 	next      []drained     // what the pass over the rules under way installs
 	installed []drained     // what the kernel's table shows
@@ -127,10 +128,18 @@ func (d *drains) load() (ready, changed bool) {
 		return true, false
 	}
 	d.raw, d.set, d.known = raw, drain.Load(raw), true
+	d.revisions++
 	for _, p := range d.set.Problems {
 		d.log.Error("a drain is not understood", zap.String(logfield.Reason, p))
 	}
 	return true, true
+}
+
+// revision is another number whenever the entries are others.
+func (d *drains) revision() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.revisions
 }
 
 func sameEntry(a, b drain.Stored) bool {
@@ -225,6 +234,17 @@ func places(s spec.Service, rs spec.RealServer) []place {
 		for _, d := range k.Destinations {
 			out = append(out, place{k.Key, d.AddrPort()})
 		}
+	}
+	return out
+}
+
+// services are those of which real servers are drained here.
+func (d *drains) services() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := map[string]bool{}
+	for _, one := range d.installed {
+		out[one.service] = true
 	}
 	return out
 }

@@ -172,7 +172,22 @@ func (r *rules) available() error {
 	return r.ensure()
 }
 
-// desiredRules is spec x role x verdicts.
+// asked is what the desired rules follow from.
+type asked struct {
+	spec       *spec.Spec
+	here, held map[string]bool
+	drains     uint64
+	verdicts   map[health.Target]health.Verdict
+}
+
+func (a asked) same(b asked) bool {
+	return a.spec == b.spec && a.drains == b.drains && maps.Equal(a.here, b.here) && maps.Equal(a.held, b.held) &&
+		maps.EqualFunc(a.verdicts, b.verdicts, func(v, w health.Verdict) bool { return v.State == w.State })
+}
+
+// desiredRules is spec x role x verdicts. It is called in passes over the rules
+// only, most of which find what the one before has found: thousands of services
+// are not to be made anew each second.
 func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 	d.mu.Lock()
 	sp := d.docs.spec
@@ -180,10 +195,13 @@ func (d *Director) desiredRules(held map[string]bool) []ipvs.Service {
 	if sp == nil {
 		return nil
 	}
-	verdicts := d.cfg.Checks.Snapshot()
-	here := d.rulesHere(held)
-	services := Rules(sp, here, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, verdicts) })
-	return d.drains.reduce(sp, here, held, services)
+	now := asked{spec: sp, here: d.rulesHere(held), held: held, drains: d.drains.revision(), verdicts: d.cfg.Checks.Snapshot()}
+	if now.same(d.asked) {
+		return d.desired
+	}
+	services := Rules(sp, now.here, func(s spec.Service, rs spec.RealServer) bool { return usable(s, rs, now.verdicts) })
+	d.asked, d.desired = now, d.drains.reduce(sp, now.here, held, services)
+	return d.desired
 }
 
 // usable reports whether a real server may get connections. One whose check

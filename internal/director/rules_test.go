@@ -246,7 +246,11 @@ func TestDocumentsComeIntoForceWithTheirChecks(t *testing.T) {
 	b.docs.set(checked("{tcp: {}, interval: 20s}"))
 	<-inSet
 	desired := make(chan []ipvs.Service, 1)
-	go func() { desired <- b.d.desiredRules(map[string]bool{"web": true}) }()
+	go func() {
+		b.d.rules.pass.Lock()
+		defer b.d.rules.pass.Unlock()
+		desired <- b.d.desiredRules(map[string]bool{"web": true})
+	}()
 	close(goOn)
 	if got := printed(<-desired); got != strings.TrimPrefix(rulesStand, "rules") {
 		t.Errorf("rules:%s", got)

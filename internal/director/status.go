@@ -2,7 +2,6 @@ package director
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 	"time"
 
@@ -90,7 +89,7 @@ func (d *Director) Status() Status {
 	d.mu.Unlock()
 	s.Hanging, s.Drift = d.hanging.status(), d.rules.drift.Load()
 	if sp != nil {
-		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot())
+		s.Health = serviceHealth(sp, d.cfg.Checks.Snapshot(), nil)
 		d.drains.show(s.Health)
 	}
 	return s
@@ -127,9 +126,17 @@ func (d *Director) presence(groups []election.GroupStatus) Presence {
 	return p
 }
 
-func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict) []ServiceHealth {
+// serviceHealth is about the services that are wanted, nil for all.
+func serviceHealth(sp *spec.Spec, verdicts map[health.Target]health.Verdict, wanted func(name string, s spec.Service) bool) []ServiceHealth {
+	var names []string
+	for name, s := range sp.Services {
+		if wanted == nil || wanted(name, s) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
 	var out []ServiceHealth
-	for _, name := range slices.Sorted(maps.Keys(sp.Services)) {
+	for _, name := range names {
 		s := sp.Services[name]
 		h := ServiceHealth{Service: name, RealServers: []RealServerHealth{}}
 		for _, rs := range s.RealServers {
@@ -158,25 +165,19 @@ func realServerHealth(s spec.Service, rs spec.RealServer, verdicts map[health.Ta
 	return h
 }
 
-// says tells whether there is anything that the documents do not say: a service without
-// a check has no verdicts, and thousands of them need no znodes.
-func (h ServiceHealth) says(sp *spec.Spec) bool {
-	return sp.Services[h.Service].Check != nil ||
-		slices.ContainsFunc(h.RealServers, func(rs RealServerHealth) bool { return rs.Drain != nil })
-}
-
 // publish writes what changed about this director and its verdicts.
 func (d *Director) publish(sp *spec.Spec) {
 	groups := d.groupStatus()
 	d.mu.Lock()
 	now := map[string]any{"directors/" + d.cfg.Node: d.presence(groups)}
 	d.mu.Unlock()
-	health := serviceHealth(sp, d.cfg.Checks.Snapshot())
+	// Of a service without a check and a drain the documents say everything, and
+	// thousands of them need no znodes.
+	drained := d.drains.services()
+	health := serviceHealth(sp, d.cfg.Checks.Snapshot(), func(name string, s spec.Service) bool { return s.Check != nil || drained[name] })
 	d.drains.show(health)
 	for _, h := range health {
-		if h.says(sp) {
-			now["health/"+d.cfg.Node+"/"+h.Service] = h
-		}
+		now["health/"+d.cfg.Node+"/"+h.Service] = h
 	}
 	for path, v := range now {
 		b, err := json.Marshal(v)

@@ -59,13 +59,18 @@ type Snapshot struct {
 	Note string
 
 	version int32 // of spec; -1: it is missing
+	data    map[string][]byte
 }
 
 // Exists reports whether anything was ever applied.
 func (s Snapshot) Exists() bool { return s.version >= 0 }
 
-// Data is the documents' contents, by path.
+// Data is the documents' contents, by path. It is not to be changed: copies of the
+// snapshot may share it.
 func (s Snapshot) Data() map[string][]byte {
+	if s.data != nil {
+		return s.data
+	}
 	m := make(map[string][]byte, len(s.Documents))
 	for p, d := range s.Documents {
 		m[p] = d.Data

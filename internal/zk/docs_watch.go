@@ -267,6 +267,7 @@ func (d *Documents) publish(snap Snapshot) {
 		maps.EqualFunc(d.snap.Documents, snap.Documents, same) {
 		return
 	}
+	snap.data = snap.Data() // once, for all who ask
 	d.snap, d.known = snap, true
 	select {
 	case d.changes <- struct{}{}:
