@@ -70,12 +70,13 @@ const aboutTable = `How long tools take to write the table of one host, each on 
 - **keepalived**: from the start of its checkers' process, parsing of its configuration included, until the kernel has the last destination; *change*: SIGHUP with one weight changed, until the kernel has it;
   *remove*: SIGTERM until its end; "≥": it left services behind. It has no reading back.
 
-The tools take turns.`
+The tools take turns, each in a new network namespace.`
 
 const aboutCold = `Two directors of zklvs with its defaults (lease 3 s), one group, first with one service, then with 10,000 services of two real servers each, a document for each, without checks. The holder's director is
 killed with SIGKILL, as in [failover](failover.md); the other one's kernel has no services then, so that all of them have to be written before the address may be bound.
 
 - *taken over after*: from the SIGKILL until the client first hears the other host claim the VIP.
+- The kernel keeps removed destinations for two minutes and searches them for each one that is added. The heir has had that time; a group that moves back sooner takes longer.
 - *bare batches of as many*: right after it, the same services written on another host by the batches alone. The aim is a take-over of 10,000 services in at most twice this and what the take-over of
   one service takes.
 - *memory*: resident set (VmRSS) of the holder's two processes, before the SIGKILL.`

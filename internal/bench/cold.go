@@ -32,6 +32,11 @@ const (
 	guardSize    = "memory of the guard (RSS)"
 )
 
+// trashed is for how long the kernel keeps destinations that were removed and searches
+// them for each that is added (IP_VS_DEST_TRASH_PERIOD in include/net/ip_vs.h): the heir
+// may have been the holder before.
+const trashed = 125 * time.Second
+
 // Name is a word.
 func (cold) Name() string { return "cold" }
 
@@ -101,7 +106,7 @@ func (s cold) run(ctx context.Context, env Env, n *network, services []ipvs.Serv
 		return err
 	}
 	if len(services) == coldServices {
-		if err := s.memory(ctx, n, holder, r); err != nil {
+		if err := errors.Join(s.memory(ctx, n, holder, r), pause(ctx, trashed)); err != nil {
 			return err
 		}
 	}
@@ -113,7 +118,11 @@ func (s cold) run(ctx context.Context, env Env, n *network, services []ipvs.Serv
 	if _, err := s.standing(ctx, n, len(services)); err != nil {
 		return err
 	}
-	took, err := bareInstall(ctx, n.client, services)
+	bare, err := n.lab.AddHost(fmt.Sprintf("bare%d-%d", len(services), i+1))
+	if err != nil {
+		return err
+	}
+	took, err := bareInstall(ctx, bare, services)
 	if err != nil {
 		return err
 	}

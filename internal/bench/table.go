@@ -104,18 +104,17 @@ func (s table) Run(ctx context.Context, env Env) (Result, error) {
 }
 
 func (s table) measure(ctx context.Context, env Env, l *lab.Lab, r *Result) error {
-	hosts, err := l.AddNodes("node01")
-	if err != nil {
-		return err
-	}
 	for _, size := range tableSizes {
 		services := manyServices(size.services, size.destinations)
 		for i := range env.Runs {
-			tools, err := newTableTools(hosts[0])
-			if err != nil {
-				return err
-			}
-			for _, tool := range tools {
+			// The kernel searches what was removed in the last two minutes for each
+			// destination that it adds: each tool gets a table of its own.
+			for j := range newTableTools(nil) {
+				host, err := l.AddHost(fmt.Sprintf("table%d-%d-%d", size.services, i+1, j+1))
+				if err != nil {
+					return err
+				}
+				tool := newTableTools(host)[j]
 				times, err := timed(ctx, tool, services)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", tool.name(), size.name, err)
@@ -177,11 +176,14 @@ func manyServices(services, destinations int) []ipvs.Service {
 	return out
 }
 
-// reweighted is a copy in which the last destination of service i has another weight.
-func reweighted(services []ipvs.Service, i, weight int) []ipvs.Service {
+// newWeight is what the changed destination gets.
+const newWeight = 7
+
+// reweighted is a copy in which the last destination of service i has that weight.
+func reweighted(services []ipvs.Service, i int) []ipvs.Service {
 	out := append([]ipvs.Service(nil), services...)
 	ds := append([]ipvs.Destination(nil), out[i].Destinations...)
-	ds[len(ds)-1].Weight = weight
+	ds[len(ds)-1].Weight = newWeight
 	out[i].Destinations = ds
 	return out
 }

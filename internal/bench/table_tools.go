@@ -17,11 +17,8 @@ import (
 	"github.com/zklvs/zklvs/ipvs"
 )
 
-// newWeight is what the changed destination gets.
-const newWeight = 7
-
-func newTableTools(h *lab.Host) ([]tableTool, error) {
-	return []tableTool{&zklvsTool{host: h}, &bareTool{host: h}, &ipvsadmTool{host: h}, &mobyTool{host: h}, &keepalivedTool{host: h}}, nil
+func newTableTools(h *lab.Host) []tableTool {
+	return []tableTool{&zklvsTool{host: h}, &bareTool{host: h}, &ipvsadmTool{host: h}, &mobyTool{host: h}, &keepalivedTool{host: h}}
 }
 
 // zklvsTool does what the director does: it keeps the record of what is ours.
@@ -75,7 +72,7 @@ func (t *zklvsTool) read(context.Context) error {
 }
 
 func (t *zklvsTool) change(ctx context.Context, services []ipvs.Service, i int) error {
-	return t.host.Do(func() error { return t.reconcile(ctx, reweighted(services, i, newWeight)) })
+	return t.host.Do(func() error { return t.reconcile(ctx, reweighted(services, i)) })
 }
 
 func (t *zklvsTool) remove(ctx context.Context, _ []ipvs.Service) error {
@@ -110,7 +107,7 @@ func (t *bareTool) read(context.Context) error { return errCannot } // it is zkl
 
 func (t *bareTool) change(ctx context.Context, services []ipvs.Service, i int) error {
 	return t.host.Do(func() error {
-		return t.apply(ctx, reweighted(services, i, newWeight)[i:i+1], services[i:i+1])
+		return t.apply(ctx, reweighted(services, i)[i:i+1], services[i:i+1])
 	})
 }
 
@@ -128,8 +125,11 @@ func (t *ipvsadmTool) feed(ctx context.Context, text string) error {
 	cmd := t.host.Command(ctx, "ipvsadm", "-R")
 	cmd.Stdin = strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
-	if err != nil || len(out) > 0 { // it goes on after a line that failed
-		return fmt.Errorf("ipvsadm -R: %.300q: %v", out, err)
+	if err == nil && len(out) > 0 { // it goes on after a line that failed
+		err = errors.New("lines failed")
+	}
+	if err != nil {
+		return fmt.Errorf("ipvsadm -R: %w: %.300q", err, out)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (t *ipvsadmTool) read(ctx context.Context) error {
 }
 
 func (t *ipvsadmTool) change(ctx context.Context, services []ipvs.Service, i int) error {
-	plan := ipvs.Diff(reweighted(services, i, newWeight)[i:i+1], services[i:i+1], nil)
+	plan := ipvs.Diff(reweighted(services, i)[i:i+1], services[i:i+1], nil)
 	_, err := t.host.Run(ctx, append([]string{"ipvsadm"}, strings.Fields(plan.String())...)...)
 	return err
 }
@@ -206,7 +206,7 @@ func (t *mobyTool) read(context.Context) error {
 
 func (t *mobyTool) change(_ context.Context, services []ipvs.Service, i int) error {
 	return t.host.Do(func() error {
-		s := reweighted(services, i, newWeight)[i]
+		s := reweighted(services, i)[i]
 		return t.handle.UpdateDestination(mobyService(s), mobyDestination(s.Destinations[len(s.Destinations)-1]))
 	})
 }
@@ -291,7 +291,7 @@ func (t *keepalivedTool) sees(ctx context.Context, s ipvs.Service, weight int) e
 func (t *keepalivedTool) read(context.Context) error { return errCannot }
 
 func (t *keepalivedTool) change(ctx context.Context, services []ipvs.Service, i int) error {
-	services = reweighted(services, i, newWeight)
+	services = reweighted(services, i)
 	if err := t.configure(services); err != nil {
 		return err
 	}
