@@ -63,7 +63,7 @@ sim: ## play a million schedules of directors and guards, and the mutants that m
 model: deps ## check the formal model of the election (QUICK=1: smaller bounds, two minutes)
 	@docs/model/check $(if $(QUICK),--quick)
 
-bench: deps build ## measure beside keepalived into docs/benchmarks (SECTION=name, RUNS=n), 25 minutes
+bench: deps build ## measure beside keepalived into docs/benchmarks (SECTION=name, RUNS=n), 100 minutes
 	CGO_ENABLED=0 $(GO) build -trimpath -o '$(BIN)/zklvs-bench' ./internal/bench/zklvs-bench
 	@'$(abspath $(BIN))/zklvs-bench' -zklvs '$(abspath $(BIN))/zklvs' -with-ipvs '$(WITH_IPVS)' \
 		$(if $(SECTION),-section '$(SECTION)') $(if $(RUNS),-runs '$(RUNS)') $(BENCH)
