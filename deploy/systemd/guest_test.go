@@ -131,7 +131,8 @@ func (g *guest) expect(want map[string]string) error {
 // processes are the two that a unit has.
 type processes struct{ main, guard int }
 
-// processes finds them by their command lines: guard is the second word of one.
+// processes finds them by their command lines: guard is the second word of one. What
+// the daemon starts has the daemon's until it runs another program, but not its parent.
 func (g *guest) processes() (processes, error) {
 	var p processes
 	pids, err := g.members()
@@ -142,7 +143,7 @@ func (g *guest) processes() (processes, error) {
 		}
 		switch words := strings.Split(string(line), "\x00"); {
 		case len(words) < 2:
-		case words[1] == "run":
+		case words[1] == "run" && parentIsInit(pid):
 			p.main = pid
 		case words[1] == "guard":
 			p.guard = pid
@@ -152,6 +153,11 @@ func (g *guest) processes() (processes, error) {
 		err = fmt.Errorf("daemon and guard are not both in the unit: %v of %v", p, pids)
 	}
 	return p, err
+}
+
+func parentIsInit(pid int) bool {
+	status, err := os.ReadFile(procFile(pid, "status"))
+	return err == nil && strings.Contains(string(status), "\nPPid:\t1\n")
 }
 
 // members are the processes of the unit's control group.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -60,6 +61,7 @@ type Cluster struct {
 	Lab       *lab.Lab
 	ZooKeeper *lab.Ensemble
 	options   Options
+	mu        sync.Mutex // guards directors: some are started again beside what goes on
 	directors map[string]*lab.Process
 	nginx     map[string]*lab.Process
 }
@@ -144,7 +146,7 @@ func (c *Cluster) startDirectors(ctx context.Context) error {
 		if err := c.StartDirector(name); err != nil {
 			return err
 		}
-		if err := c.directors[name].WaitLog(ctx, "starting"); err != nil {
+		if err := c.Director(name).WaitLog(ctx, "starting"); err != nil {
 			return err
 		}
 	}
@@ -164,17 +166,23 @@ func (c *Cluster) StartDirector(name string) error {
 		return err
 	}
 	p, err := h.Start(c.options.Zklvs, "run", "--config", ConfigPath)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.directors[name] = p
 	return err
 }
 
 // Director is the daemon of a director.
-func (c *Cluster) Director(name string) *lab.Process { return c.directors[name] }
+func (c *Cluster) Director(name string) *lab.Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.directors[name]
+}
 
-// Guard returns the process id of the guard beside a director, which is its
-// only child.
+// Guard returns the process id of the guard beside a director: the one of its
+// children that says so. Others, such as scripts, come and go.
 func (c *Cluster) Guard(name string) (int, error) {
-	director := c.directors[name].PID()
+	director := c.Director(name).PID()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", director)) // proc(5), CONFIG_PROC_CHILDREN
 	if err != nil {
 		return 0, err
@@ -184,8 +192,11 @@ func (c *Cluster) Guard(name string) (int, error) {
 		if err != nil {
 			continue // a thread that ended
 		}
-		if fields := strings.Fields(string(data)); len(fields) > 0 {
-			return strconv.Atoi(fields[0])
+		for _, child := range strings.Fields(string(data)) {
+			line, err := os.ReadFile("/proc/" + child + "/cmdline")
+			if words := strings.Split(string(line), "\x00"); err == nil && len(words) > 1 && words[1] == "guard" {
+				return strconv.Atoi(child)
+			}
 		}
 	}
 	return 0, fmt.Errorf("the director of %s (process %d) has no guard", name, director)
@@ -198,7 +209,7 @@ func (c *Cluster) KillBoth(name string) error {
 	if err != nil {
 		return err
 	}
-	d := c.directors[name]
+	d := c.Director(name)
 	return errors.Join(d.Signal(syscall.SIGSTOP), syscall.Kill(guard, syscall.SIGSTOP), d.Kill(), syscall.Kill(guard, syscall.SIGKILL))
 }
 
