@@ -52,7 +52,7 @@ test-unit: ## run the tests that run on any kernel, with the race detector
 
 # One at a time: leases of seconds are at stake, on machines with two cores.
 test-kernel: ## run the tests that need root and IPVS, in a kernel that has it
-	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 1 -timeout 12m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
+	@$(if $(KERNEL_PACKAGES),.ci/go-test --no-skips -count=1 -p 1 -timeout 15m -exec '"$(WITH_IPVS)"' -run '^TestKernel' $(KERNEL_PACKAGES),echo 'no kernel tests')
 
 # SCHEDULES=n plays another number of them; docs/SAFETY.md tells how to replay one.
 SCHEDULES ?= 1000000
