@@ -75,6 +75,18 @@ func NewReconciler(table *Table, owned *Owned) (*Reconciler, error) {
 	return newReconciler(table, owned, boottime.Now), nil
 }
 
+// RemoveOwned removes what is ours from the table of the calling thread's network
+// namespace. It is for the time when no director lives there.
+func RemoveOwned(ctx context.Context, owned *Owned) error {
+	table, err := Open()
+	if err != nil {
+		return err
+	}
+	defer table.Close()
+	_, err = newReconciler(table, owned, boottime.Now).Reconcile(ctx, nil)
+	return err
+}
+
 func newReconciler(table kernelTable, owned *Owned, now func() time.Duration) *Reconciler {
 	earlier := map[Key]bool{}
 	for _, k := range owned.Keys() {

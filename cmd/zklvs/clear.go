@@ -104,7 +104,7 @@ func clearHost(ctx context.Context, local spec.Local, dryRun bool) (cleared, err
 		return done, err
 	}
 	if !dryRun {
-		err = removeOwned(ctx, owned)
+		err = ipvs.RemoveOwned(ctx, owned)
 	}
 	// After a failure, those that stand are still listed as not removed.
 	if err != nil {
@@ -126,18 +126,4 @@ func (c cleared) without(before, left []ipvs.Service) cleared {
 		}
 	}
 	return c
-}
-
-func removeOwned(ctx context.Context, owned *ipvs.Owned) error {
-	table, err := ipvs.Open()
-	if err != nil {
-		return err
-	}
-	defer table.Close()
-	r, err := ipvs.NewReconciler(table, owned)
-	if err != nil {
-		return err
-	}
-	_, err = r.Reconcile(ctx, nil)
-	return err
 }

@@ -348,7 +348,8 @@ func (d *Director) changed(sp *spec.Spec, problems []string) {
 	}
 	d.rules.interval(sp.Cluster.IPVSCheckInterval)
 	d.rules.kick()
-	d.settings.changed(sp.Cluster.IPVSCheckInterval)
+	d.settings.interval(sp.Cluster.IPVSCheckInterval)
+	d.settings.kick()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, h := range d.holdings {

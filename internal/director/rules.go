@@ -6,7 +6,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -24,8 +23,7 @@ type rules struct {
 	desired func(held map[string]bool) []ipvs.Service
 	done    func() // after a pass that made the table what desired returned
 	log     *zap.Logger
-	kicked  chan struct{}
-	every   chan time.Duration
+	beat
 
 	pass sync.Mutex // one at a time; guards table
 	tab  Table
@@ -39,44 +37,16 @@ type rules struct {
 }
 
 func newRules(open func() (Table, error), desired func(map[string]bool) []ipvs.Service, done func(), log *zap.Logger) *rules {
-	return &rules{open: open, desired: desired, done: done, log: log, held: map[string]bool{},
-		kicked: make(chan struct{}, 1), every: make(chan time.Duration, 1)}
+	return &rules{open: open, desired: desired, done: done, log: log, held: map[string]bool{}, beat: newBeat()}
 }
 
 // run repairs drift at an interval and follows kicks.
 func (r *rules) run(ctx context.Context) error {
-	tick := time.NewTicker(spec.DefaultCluster().IPVSCheckInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case d := <-r.every:
-			tick.Reset(d)
-			continue
-		case <-tick.C:
-		case <-r.kicked:
-		}
+	return r.loop(ctx, func() {
 		if err := r.sync(ctx); err != nil && ctx.Err() == nil {
 			r.log.Error("IPVS rules are not as desired", zap.Error(err))
 		}
-	}
-}
-
-// interval sets how often the table is looked at without a kick.
-func (r *rules) interval(d time.Duration) {
-	select {
-	case <-r.every: // drop an older one
-	default:
-	}
-	r.every <- d
-}
-
-func (r *rules) kick() {
-	select {
-	case r.kicked <- struct{}{}:
-	default:
-	}
+	})
 }
 
 // hold notes that the rules of a group are wanted here, or no longer are.

@@ -29,46 +29,19 @@ type settings struct {
 	host    Host
 	desired func() (d ipvshost.Desired, known bool, err error)
 	log     *zap.Logger
-	kicked  chan struct{}
-	every   chan time.Duration
+	beat
 
 	mu       sync.Mutex // guards problems
 	problems []string   // of the last pass
 }
 
 func newSettings(host Host, desired func() (ipvshost.Desired, bool, error), log *zap.Logger) *settings {
-	return &settings{host: host, desired: desired, log: log, kicked: make(chan struct{}, 1), every: make(chan time.Duration, 1)}
+	return &settings{host: host, desired: desired, log: log, beat: newBeat()}
 }
 
 // run looks at an interval, and when documents came into force.
 func (s *settings) run(ctx context.Context) error {
-	tick := time.NewTicker(spec.DefaultCluster().IPVSCheckInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case d := <-s.every:
-			tick.Reset(d)
-			continue
-		case <-tick.C:
-		case <-s.kicked:
-		}
-		s.pass(ctx)
-	}
-}
-
-// changed has the documents looked at, and sets the interval.
-func (s *settings) changed(every time.Duration) {
-	select {
-	case <-s.every: // drop an older one
-	default:
-	}
-	s.every <- every
-	select {
-	case s.kicked <- struct{}{}:
-	default:
-	}
+	return s.loop(ctx, func() { s.pass(ctx) })
 }
 
 func (s *settings) pass(ctx context.Context) {

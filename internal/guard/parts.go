@@ -218,17 +218,7 @@ func ClearRules(ctx context.Context, path string) error {
 	if err != nil || len(owned.Keys()) == 0 {
 		return err
 	}
-	table, err := ipvs.Open()
-	if err != nil {
-		return err
-	}
-	defer table.Close()
-	r, err := ipvs.NewReconciler(table, owned)
-	if err != nil {
-		return err
-	}
-	_, err = r.Reconcile(ctx, nil)
-	return err
+	return ipvs.RemoveOwned(ctx, owned)
 }
 
 // run runs the background, and closes everything after it: the watchdog stops
