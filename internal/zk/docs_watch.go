@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	specPoll     = 30 * time.Second       // everything is read again, whatever the watches said
+	specPoll     = 30 * time.Second       // everything is read again, whatever the watches said,
+	specShare    = 50                     // but for at most a fiftieth of the time
 	specRetry    = 200 * time.Millisecond // after a failed reading
 	pendingLimit = 5 * time.Second        // for the rest of a large apply, before what is there counts
 )
 
 // Documents keeps a copy of a cluster's documents, or of another subtree. It
 // follows watches, so that an apply is seen at once, reads everything again after
-// each reconnect and every 30 s, and never shows half of an apply (but for one
+// each reconnect and every 30 s (less often where that takes long), and never shows half of an apply (but for one
 // that was broken off, after 5 s, with a Note).
 type Documents struct {
 	st   *Store
@@ -84,18 +85,25 @@ func (d *Documents) Changes() <-chan struct{} { return d.changes }
 func (d *Documents) Run(ctx context.Context) error {
 	sub := d.st.s.Subscribe()
 	defer sub.Close()
-	poll := time.NewTicker(specPoll)
+	var read uint64 // the connection on which everything was read last
+	poll := time.NewTimer(specPoll)
 	defer poll.Stop()
 	for {
 		var retry <-chan time.Time
+		begun := time.Now()
 		if again := d.follow(ctx, sub); again {
 			retry = time.After(specRetry)
+		}
+		if d.conn != read { // everything was read
+			read = d.conn
+			poll.Reset(max(specPoll, specShare*time.Since(begun)))
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-poll.C:
-			d.conn = 0
+			d.conn, read = 0, 0
+			poll.Reset(specPoll) // if it cannot be read now
 		case <-sub.Changes():
 		case <-retry:
 		}
@@ -222,6 +230,9 @@ func (d *Documents) readDirty(ctx context.Context, rev Snapshot) error {
 	}
 	for _, p := range paths {
 		if doc, ok := docs[p]; ok {
+			if was, had := next[p]; had && sameDocument(was, doc) {
+				continue // readers have that one: one in memory is enough
+			}
 			next[p] = doc
 		} else {
 			delete(next, p)
@@ -259,12 +270,13 @@ func (d *Documents) readLists(ctx context.Context) error {
 	return nil
 }
 
+func sameDocument(a, b Document) bool { return a.Version == b.Version && bytes.Equal(a.Data, b.Data) }
+
 func (d *Documents) publish(snap Snapshot) {
-	same := func(a, b Document) bool { return a.Version == b.Version && bytes.Equal(a.Data, b.Data) }
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known && d.snap.Revision == snap.Revision && d.snap.Note == snap.Note && d.snap.version == snap.version &&
-		maps.EqualFunc(d.snap.Documents, snap.Documents, same) {
+		maps.EqualFunc(d.snap.Documents, snap.Documents, sameDocument) {
 		return
 	}
 	snap.data = snap.Data() // once, for all who ask
