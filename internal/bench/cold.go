@@ -67,15 +67,7 @@ func (cold) Targets() []Target {
 
 // Run measures fail-overs with one service, then with many.
 func (s cold) Run(ctx context.Context, env Env) (Result, error) {
-	r := Result{}
-	n, err := startNetwork(ctx, env, networkOptions{lease: usualLease, contenders: []string{Zklvs}})
-	if err == nil {
-		err = s.measure(ctx, env, n, &r)
-	}
-	if err != nil || env.Logs {
-		err = errors.Join(err, n.keepLogs(env))
-	}
-	return r, errors.Join(err, n.Close())
+	return inNetwork(ctx, env, networkOptions{lease: usualLease, contenders: []string{Zklvs}}, func(n *network, r *Result) error { return s.measure(ctx, env, n, r) })
 }
 
 func (s cold) measure(ctx context.Context, env Env, n *network, r *Result) error {

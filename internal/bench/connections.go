@@ -91,17 +91,9 @@ func (s connections) Targets() (list []Target) {
 
 // Run strikes each contender in turn, in each round of each fault.
 func (s connections) Run(ctx context.Context, env Env) (Result, error) {
-	r := Result{}
-	n, err := startNetwork(ctx, env, networkOptions{
+	return inNetwork(ctx, env, networkOptions{
 		scheduler: s.scheduler, lease: usualLease, sysctls: s.sysctls, contenders: []string{Zklvs, Synced},
-	})
-	if err == nil {
-		err = s.measure(ctx, env, n, &r)
-	}
-	if err != nil || env.Logs {
-		err = errors.Join(err, n.keepLogs(env))
-	}
-	return r, errors.Join(err, n.Close())
+	}, func(n *network, r *Result) error { return s.measure(ctx, env, n, r) })
 }
 
 func (s connections) measure(ctx context.Context, env Env, n *network, r *Result) error {

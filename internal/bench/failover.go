@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,25 +112,11 @@ func (s failover) Plots() []Plot {
 
 // Run does every case in turn, and in each round of a case every contender in turn.
 func (s failover) Run(ctx context.Context, env Env) (Result, error) {
-	r := Result{}
 	options := networkOptions{lease: s.cases[0].lease, contenders: []string{Zklvs, Notes, Tuned}}
 	if s.ipvs {
 		options.scheduler = "rr"
 	}
-	n, err := startNetwork(ctx, env, options)
-	defer func() {
-		if n.lab != nil {
-			env.Progress("taking the network down")
-		}
-	}()
-	if err != nil {
-		return r, errors.Join(err, n.Close())
-	}
-	err = s.measure(ctx, env, n, &r)
-	if err != nil || env.Logs {
-		err = errors.Join(err, n.keepLogs(env))
-	}
-	return r, errors.Join(err, n.Close())
+	return inNetwork(ctx, env, options, func(n *network, r *Result) error { return s.measure(ctx, env, n, r) })
 }
 
 func (s failover) measure(ctx context.Context, env Env, n *network, r *Result) error {

@@ -103,6 +103,21 @@ func startNetwork(ctx context.Context, env Env, o networkOptions) (*network, err
 	return n, err
 }
 
+// inNetwork measures in a network that it takes down again, also after an error. Logs
+// are kept then, or where they are asked for.
+func inNetwork(ctx context.Context, env Env, o networkOptions, measure func(*network, *Result) error) (Result, error) {
+	r := Result{}
+	n, err := startNetwork(ctx, env, o)
+	if err == nil {
+		err = measure(n, &r)
+	}
+	if err != nil || env.Logs {
+		err = errors.Join(err, n.keepLogs(env))
+	}
+	env.Progress("taking the network down")
+	return r, errors.Join(err, n.Close())
+}
+
 // Close ends everything and leaves nothing behind.
 func (n *network) Close() error {
 	if n.lab == nil {

@@ -75,17 +75,9 @@ func (Switchover) Targets() []Target {
 
 // Run asks each contender's VIP in turn.
 func (s Switchover) Run(ctx context.Context, env Env) (Result, error) {
-	r := Result{}
-	n, err := startNetwork(ctx, env, networkOptions{
+	return inNetwork(ctx, env, networkOptions{
 		scheduler: "mh", lease: usualLease, sysctls: []string{sloppyTCP}, contenders: []string{Zklvs, Notes, Tuned},
-	})
-	if err == nil {
-		err = s.measure(ctx, env, n, &r)
-	}
-	if err != nil || env.Logs {
-		err = errors.Join(err, n.keepLogs(env))
-	}
-	return r, errors.Join(err, n.Close())
+	}, func(n *network, r *Result) error { return s.measure(ctx, env, n, r) })
 }
 
 func (s Switchover) measure(ctx context.Context, env Env, n *network, r *Result) error {
